@@ -1,0 +1,1 @@
+"""LOGS: which model got which question right, in SQL and in files."""

@@ -1,0 +1,1 @@
+"""Generated, gradable questions for the demo."""

@@ -1,0 +1,1 @@
+"""Importers: correctness logs from files, streamed and idempotent."""

@@ -1,0 +1,1 @@
+"""SERVING: encode a prompt, score every model, choose one, proxy to it."""

@@ -1,0 +1,119 @@
+"""An artifact: everything needed to score, as an immutable directory named by its content.
+
+    <id>/manifest.json         what it is: models in column order, encoder, fingerprints, metrics
+    <id>/scorer.safetensors    the scorer's tensors
+    <id>/encoder/              whatever the encoder saved of itself
+
+Arrays and JSON only, never pickle. Nothing here knows SQL: which artifact is champion is `data.store`'s matter.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file, save_file
+
+from router.encoder.base import Encoder
+from router.encoder.registry import open_encoder
+from router.errors import ArtifactError
+from router.scorer import Scorer, ScorerShape
+
+FORMAT_VERSION = 1
+
+
+class Manifest(BaseModel):
+    """What an artifact says of itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    model_names: tuple[str, ...]
+    expected_output_tokens: tuple[float | None, ...]
+    scorer: dict[str, int]
+    encoder: str
+    encoder_fingerprint: str
+    data_fingerprint: str
+    outcome_watermark: int
+    seed: int
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A loaded artifact: text in, P(correct) of every model out."""
+
+    id: str
+    folder: Path
+    manifest: Manifest
+    scorer: Scorer
+    encoder: Encoder
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        return self.manifest.model_names
+
+    def p_correct(self, prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Forecast prompts: probabilities of shape (n_prompts, n_models), columns in the order of `model_names`."""
+        return self.scorer.p_correct(self.encoder.encode(prompts))
+
+
+def write_artifact(root: Path, manifest: Manifest, scorer: Scorer, encoder: Encoder) -> Artifact:
+    """Write an artifact under `root` and return it; the same content twice is the same directory."""
+    root.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=root))
+    try:
+        (draft / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        save_file({name: t.contiguous() for name, t in scorer.state_dict().items()}, draft / "scorer.safetensors")
+        (draft / "encoder").mkdir()
+        encoder.save(draft / "encoder")
+        artifact_id = content_id(draft)
+        folder = root / artifact_id
+        if not folder.exists():
+            _flush(draft)
+            draft.chmod(0o755)
+            draft.rename(folder)  # atomic: a reader sees all of it or nothing
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return Artifact(artifact_id, folder, manifest, scorer.eval(), encoder)
+
+
+def read_artifact(folder: Path) -> Artifact:
+    """Read an artifact; ArtifactError where it is absent, of another format, or not what its name says."""
+    try:
+        text = (folder / "manifest.json").read_text(encoding="utf-8")
+    except OSError as error:
+        raise ArtifactError(f"no artifact at {folder}: {error.strerror}; `embedrouter train` makes one") from error
+    version = json.loads(text).get("format_version")
+    if version != FORMAT_VERSION:
+        raise ArtifactError(f"{folder} has format version {version}, this release reads {FORMAT_VERSION}: train again")
+    if (found := content_id(folder)) != folder.name:
+        raise ArtifactError(f"{folder} was changed after it was written: its content is {found}")
+    manifest = Manifest.model_validate_json(text)
+    scorer = Scorer(ScorerShape(**manifest.scorer))
+    scorer.load_state_dict(load_file(folder / "scorer.safetensors"))
+    return Artifact(folder.name, folder, manifest, scorer.eval(), open_encoder(folder / "encoder"))
+
+
+def content_id(folder: Path) -> str:
+    """Name a directory by its content: 16 hexadecimal digits over every file's path and bytes."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _flush(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())

@@ -1,0 +1,1 @@
+"""Encoders: prompts in, question vectors out."""

@@ -1,0 +1,1 @@
+"""EmbedRouter's tests."""

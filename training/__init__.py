@@ -1,0 +1,1 @@
+"""LEARNING: correctness logs in, artifacts, comparisons and reports out."""

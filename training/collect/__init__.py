@@ -1,0 +1,1 @@
+"""Live evaluation: ask models questions over HTTP, grade, store."""

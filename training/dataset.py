@@ -1,0 +1,133 @@
+"""A correctness log as validated arrays: checked once, then trusted.
+
+The index map between models and columns is made here, once, from the log; everything downstream carries it along.
+Missing cells are NaN in `label` and never count as wrong.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from data.log import CorrectnessLog
+from data.tables import SPLITS
+
+
+@dataclass(frozen=True)
+class Correctness:
+    """The models x questions grid and what describes its two sides.
+
+    label: of shape (n_questions, n_models), the mean of a cell's observations in [0, 1]; NaN is unobserved.
+    output_tokens: of shape (n_questions, n_models), mean tokens of the answers; NaN is unknown.
+    prompts, benchmarks, keys, groups, split: of length n_questions; groups are near-duplicate groups.
+    model_names: of length n_models; prices: of shape (n_models, 2), USD per million input and output tokens.
+    """
+
+    label: NDArray[np.float32]
+    output_tokens: NDArray[np.float32]
+    prompts: tuple[str, ...]
+    benchmarks: NDArray[np.str_]
+    keys: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    split: NDArray[np.str_]
+    model_names: tuple[str, ...]
+    prices: NDArray[np.float64]
+    watermark: int = 0
+
+    def __post_init__(self) -> None:
+        n_questions, n_models = self.label.shape
+        for name in ("prompts", "benchmarks", "keys", "groups", "split"):
+            if len(getattr(self, name)) != n_questions:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries for {n_questions} questions")
+        if len(self.model_names) != n_models or self.prices.shape != (n_models, 2):
+            raise ValueError(f"{len(self.model_names)} names, prices {self.prices.shape} for {n_models} models")
+        if len(set(self.model_names)) != n_models:
+            raise ValueError("model names repeat")
+        observed = self.label[~np.isnan(self.label)]
+        if observed.size and (observed.min() < 0 or observed.max() > 1):
+            raise ValueError(f"labels lie in [0, 1], found {observed.min()} to {observed.max()}")
+        unknown = sorted(set(self.split.tolist()) - set(SPLITS))
+        if unknown:
+            raise ValueError(f"split is train, val or test, found {', '.join(unknown)}")
+
+    @classmethod
+    def from_log(cls, log: CorrectnessLog) -> "Correctness":
+        """Lay a log out as a grid: only questions and models with an outcome, models by name."""
+        cells = log.cells
+        question_rows = np.unique(cells["question"].to_numpy(dtype=np.int64))
+        model_rows = np.unique(cells["model"].to_numpy(dtype=np.int64))
+        models = log.models.iloc[model_rows].sort_values("model_name")
+        questions = log.questions.iloc[question_rows].sort_values("key")
+        row_of = pd.Series(np.arange(len(questions)), index=questions.index.map(_positions(log.questions)))
+        column_of = pd.Series(np.arange(len(models)), index=models.index.map(_positions(log.models)))
+        row = row_of.loc[cells["question"]].to_numpy()
+        column = column_of.loc[cells["model"]].to_numpy()
+        label = np.full((len(questions), len(models)), np.nan, dtype=np.float32)
+        label[row, column] = cells["label"].to_numpy(dtype=np.float32)
+        output_tokens = np.full_like(label, np.nan)
+        output_tokens[row, column] = cells["output_tokens"].to_numpy(dtype=np.float32)
+        return cls(
+            label=label,
+            output_tokens=output_tokens,
+            prompts=tuple(questions["prompt"].astype(str)),
+            benchmarks=questions["benchmark"].to_numpy(dtype=np.str_),
+            keys=questions["key"].to_numpy(dtype=np.int64),
+            groups=questions["group"].to_numpy(dtype=np.int64),
+            split=questions["split"].to_numpy(dtype=np.str_),
+            model_names=tuple(models["model_name"].astype(str)),
+            prices=models[["usd_per_1m_input", "usd_per_1m_output"]].to_numpy(dtype=np.float64),
+            watermark=log.watermark,
+        )
+
+    @property
+    def n_questions(self) -> int:
+        return self.label.shape[0]
+
+    @property
+    def n_models(self) -> int:
+        return self.label.shape[1]
+
+    @property
+    def observed(self) -> NDArray[np.bool_]:
+        """The mask of the grid, of shape (n_questions, n_models)."""
+        return ~np.isnan(self.label)
+
+    def part(self, split: str) -> NDArray[np.int64]:
+        """Row numbers of one split."""
+        return np.flatnonzero(self.split == split)
+
+    def rows(self, rows: NDArray[np.int64]) -> "Correctness":
+        """The same models on some of the questions."""
+        return Correctness(
+            label=self.label[rows],
+            output_tokens=self.output_tokens[rows],
+            prompts=tuple(self.prompts[i] for i in rows),
+            benchmarks=self.benchmarks[rows],
+            keys=self.keys[rows],
+            groups=self.groups[rows],
+            split=self.split[rows],
+            model_names=self.model_names,
+            prices=self.prices,
+            watermark=self.watermark,
+        )
+
+    def fingerprint(self) -> str:
+        """Name the data by its content: 16 hexadecimal digits over prompts, splits, models and labels."""
+        digest = hashlib.sha256()
+        for texts in (self.prompts, self.model_names, self.split.tolist(), self.benchmarks.tolist()):
+            _feed(digest, texts)
+        digest.update(np.ascontiguousarray(self.label).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def _feed(digest: "hashlib._Hash", texts: Sequence[str]) -> None:
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+
+
+def _positions(table: pd.DataFrame) -> dict[object, int]:
+    return {index: position for position, index in enumerate(table.index)}
