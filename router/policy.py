@@ -1,0 +1,101 @@
+"""Choose between models: arithmetic on P(correct) and expected cost, and nothing else.
+
+A policy orders the candidates: the first is asked, the others are its fallbacks in turn. Every policy here is
+deterministic, so the first choice has propensity 1 and the others 0; a policy that explores would say otherwise.
+An unknown price is never taken for 0: it counts as the dearest, or excludes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+PolicyName = Literal["quality", "balanced", "cheapest"]
+POLICY_NAMES: tuple[PolicyName, ...] = ("quality", "balanced", "cheapest")
+UNPRICED = "its price is unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that could answer. `expected_cost_usd` is of this request; none is unknown."""
+
+    model: str
+    p_correct: float
+    expected_cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How to choose.
+
+    quality: the most likely correct. balanced: the highest P(correct) - usd_weight x expected cost in USD, so that
+    1 / usd_weight is what a correct answer is worth. cheapest: the cheapest with P(correct) >= min_p_correct.
+    """
+
+    name: PolicyName = "quality"
+    usd_weight: float = 10.0
+    min_p_correct: float = 0.7
+
+    def settings(self) -> dict[str, float]:
+        """The numbers that this policy reads, for records."""
+        if self.name == "balanced":
+            return {"lambda": self.usd_weight}
+        return {"min_p_correct": self.min_p_correct} if self.name == "cheapest" else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Candidates in the order to ask them, each one's probability of being asked first, and who is out and why."""
+
+    order: tuple[Candidate, ...]
+    propensities: tuple[float, ...]
+    excluded: dict[str, str]
+    note: str | None = None
+
+
+def rank(candidates: Sequence[Candidate], policy: Policy) -> Ranking:
+    """Order candidates under a policy."""
+    if policy.name == "quality" or not candidates:
+        return _ranking(sorted(candidates, key=by_quality))
+    priced = [candidate for candidate in candidates if candidate.expected_cost_usd is not None]
+    excluded = {c.model: UNPRICED for c in candidates if c.expected_cost_usd is None}
+    if not priced:
+        note = f"no candidate has a price, so {policy.name} could not compare costs: chosen by quality"
+        return _ranking(sorted(candidates, key=by_quality), note=note)
+    n_unpriced = f"{len(excluded)} without a price left out" if excluded else None
+    if policy.name == "balanced":
+        return _ranking(sorted(priced, key=by_value(policy.usd_weight)), excluded, n_unpriced)
+    passing = sorted((c for c in priced if c.p_correct >= policy.min_p_correct), key=by_cost)
+    rest = sorted((c for c in priced if c.p_correct < policy.min_p_correct), key=by_quality)
+    none_passes = f"no candidate reaches P(correct) {policy.min_p_correct:g}: the most likely correct"
+    notes = [note for note in (None if passing else none_passes, n_unpriced) if note]
+    return _ranking(passing + rest, excluded, "; ".join(notes) or None)
+
+
+def cost_or_dearest(candidate: Candidate) -> float:
+    return inf if candidate.expected_cost_usd is None else candidate.expected_cost_usd
+
+
+def by_quality(candidate: Candidate) -> tuple[float, float, str]:
+    """The likeliest first, ties to the cheaper, then by name."""
+    return -candidate.p_correct, cost_or_dearest(candidate), candidate.model
+
+
+def by_cost(candidate: Candidate) -> tuple[float, float, str]:
+    """The cheapest first, ties to the likelier, then by name."""
+    return cost_or_dearest(candidate), -candidate.p_correct, candidate.model
+
+
+def by_value(usd_weight: float) -> Callable[[Candidate], tuple[float, float, str]]:
+    """The highest P(correct) - usd_weight x cost first, ties to the cheaper, then by name."""
+
+    def key(candidate: Candidate) -> tuple[float, float, str]:
+        cost = cost_or_dearest(candidate)
+        return usd_weight * cost - candidate.p_correct, cost, candidate.model
+
+    return key
+
+
+def _ranking(order: list[Candidate], excluded: dict[str, str] | None = None, note: str | None = None) -> Ranking:
+    propensities = tuple(1.0 if position == 0 else 0.0 for position in range(len(order)))
+    return Ranking(tuple(order), propensities, excluded or {}, note)
