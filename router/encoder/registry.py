@@ -1,0 +1,62 @@
+"""Which encoders there are: how to ask for one, and how to bring a saved one back.
+
+Each is imported only when it is used, so that serving LSA never pays for transformers.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from router.encoder.base import Encoder
+from router.errors import EncoderError
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of encoder; `fit` takes the training prompts and what stands after the colon of its spec."""
+
+    usage: str
+    fit: Callable[[Sequence[str], str], Encoder]
+    open: Callable[[Path], Encoder]
+
+
+def fit_encoder(spec: str, prompts: Sequence[str]) -> Encoder:
+    """Make the encoder that `spec` asks for, fitted on the training prompts where its kind is fitted at all."""
+    name, _, argument = spec.partition(":")
+    if name not in KINDS:
+        valid = ", ".join(kind.usage for kind in KINDS.values())
+        raise EncoderError(f"no encoder is called {spec!r}; valid are {valid}")
+    return KINDS[name].fit(prompts, argument)
+
+
+def open_encoder(folder: Path) -> Encoder:
+    """Bring back what an encoder's `save` wrote."""
+    path = folder / "encoder.json"
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise EncoderError(f"no encoder in {folder}: {error}") from error
+    name = saved.get("kind") if isinstance(saved, dict) else None
+    if name not in KINDS:
+        raise EncoderError(f"{path} is of kind {name!r}; this release knows {', '.join(KINDS)}")
+    return KINDS[name].open(folder)
+
+
+def _fit_lsa(prompts: Sequence[str], argument: str) -> Encoder:
+    from router.encoder.lsa import LsaEncoder
+
+    if argument:
+        raise EncoderError(f"the lsa encoder is fitted and takes no path, got {argument!r}: say `lsa`")
+    return LsaEncoder.fit(prompts)
+
+
+def _open_lsa(folder: Path) -> Encoder:
+    from router.encoder.lsa import LsaEncoder
+
+    return LsaEncoder.open(folder)
+
+
+KINDS = {
+    "lsa": Kind("lsa", _fit_lsa, _open_lsa),
+}
