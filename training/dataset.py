@@ -84,11 +84,11 @@ class Correctness:
 
     @property
     def n_questions(self) -> int:
-        return self.label.shape[0]
+        return int(self.label.shape[0])
 
     @property
     def n_models(self) -> int:
-        return self.label.shape[1]
+        return int(self.label.shape[1])
 
     @property
     def observed(self) -> NDArray[np.bool_]:

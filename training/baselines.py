@@ -1,0 +1,124 @@
+"""What a forecaster must beat: every baseline is fitted on the same train questions and chosen on the same val ones.
+
+Each takes the data with its test labels already hidden and the question vectors, and forecasts the whole grid, shape
+(n_questions, n_models). Only `benchmark_mean` reads a benchmark's name.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from router.encoder.base import Vectors
+from training.dataset import Correctness
+from training.metrics import Cells, nll_by_cell
+
+Floats = NDArray[np.float64]
+
+KNN_NEIGHBOURS = (5, 10, 20, 50, 100, 200)
+PRIOR_OUTCOMES = 2.0  # each rate is shrunk by this many outcomes towards the rate above it
+
+
+def model_mean(data: Correctness, vectors: Vectors, seed: int = 0) -> Floats:
+    """Forecast each model's own accuracy on the train questions."""
+    del vectors, seed
+    return np.tile(_model_rates(data), (data.n_questions, 1))
+
+
+def benchmark_mean(data: Correctness, vectors: Vectors, seed: int = 0) -> Floats:
+    """Forecast each model's accuracy on the question's benchmark, the one baseline that is told its name."""
+    del vectors, seed
+    rates = _model_rates(data)
+    p = np.tile(rates, (data.n_questions, 1))
+    train = data.split == "train"
+    for benchmark in np.unique(data.benchmarks):
+        here = data.benchmarks == benchmark
+        label = data.label[here & train]
+        p[here] = (np.nansum(label, axis=0) + PRIOR_OUTCOMES * rates) / (
+            (~np.isnan(label)).sum(axis=0) + PRIOR_OUTCOMES
+        )
+    return p
+
+
+def knn(
+    data: Correctness, vectors: Vectors, seed: int = 0, neighbours: Sequence[int] = KNN_NEIGHBOURS, chunk: int = 1024
+) -> Floats:
+    """Average each model's outcomes on the nearest train questions by cosine (EmbedLLM's baseline); k by val NLL."""
+    del seed
+    rates = _model_rates(data)
+    train, val = data.part("train"), data.part("val")
+    label = np.nan_to_num(data.label[train]).astype(np.float32)
+    seen = data.observed[train].astype(np.float32)
+    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = np.divide(vectors, norm, out=np.zeros_like(vectors), where=norm > 0)
+    ks = [k for k in neighbours if k <= len(train)] or [len(train)]
+
+    def forecast(rows: NDArray[np.int64], k: int) -> Floats:
+        p = np.empty((len(rows), data.n_models))
+        for start in range(0, len(rows), chunk):
+            part = rows[start : start + chunk]
+            similarity = unit[part] @ unit[train].T  # (n, N_train)
+            nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+            right, count = label[nearest].sum(axis=1), seen[nearest].sum(axis=1)  # (n, M)
+            p[start : start + chunk] = (right + PRIOR_OUTCOMES * rates) / (count + PRIOR_OUTCOMES)
+        return p
+
+    losses = {k: float(nll_by_cell(Cells.from_grid(data.label[val], forecast(val, k))).mean()) for k in ks}
+    return forecast(np.arange(data.n_questions), min(losses, key=lambda k: losses[k]))
+
+
+class _EmbedLLM(nn.Module):
+    """The published network: table, projection, two logits on their product."""
+
+    def __init__(self, n_models: int, dim_question: int, dim: int = 232) -> None:
+        super().__init__()
+        self.models = nn.Embedding(n_models, dim)
+        self.project = nn.Linear(dim_question, dim)
+        self.classify = nn.Linear(dim, 2)
+
+    def forward(self, model: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.classify(self.models(model) * self.project(vector))
+        return logits
+
+
+def embedllm_mf(
+    data: Correctness, vectors: Vectors, seed: int = 0, n_epochs: int = 50, batch: int = 2048, noise: float = 0.05
+) -> Floats:
+    """Run EmbedLLM's published procedure (arXiv 2410.02223, its released code), with shuffled in-memory batches.
+
+    Dimension 232, Adam at 1e-4 with weight decay 1e-5, 50 epochs, Gaussian noise on question vectors in training
+    only. Neither stopped nor calibrated: its procedure does neither.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _EmbedLLM(data.n_models, vectors.shape[1])
+    x = torch.as_tensor(vectors)
+    train = data.split == "train"
+    question, model = (torch.as_tensor(index) for index in np.nonzero(data.observed & train[:, None]))
+    label = torch.as_tensor(data.label)[question, model].round().long()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, weight_decay=1e-5)
+    for _ in range(n_epochs):
+        for rows in torch.randperm(len(label), generator=generator).split(batch):
+            noisy = x[question[rows]] + noise * torch.randn(len(rows), x.shape[1], generator=generator)
+            loss = nn.functional.cross_entropy(network(model[rows], noisy), label[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    with torch.inference_mode():
+        # the product of embeddings makes the two logits bilinear: all models at once is one matrix product
+        difference = network.classify.weight[1] - network.classify.weight[0]  # (K,)
+        logits = (network.project(x) * difference) @ network.models.weight.T  # (N, M)
+        logits = logits + network.classify.bias[1] - network.classify.bias[0]
+    return torch.sigmoid(logits).double().numpy()
+
+
+def _model_rates(data: Correctness) -> Floats:
+    """Each model's accuracy on the train questions, shrunk to the pool's, of shape (n_models,)."""
+    label = data.label[data.part("train")]
+    count = (~np.isnan(label)).sum(axis=0)
+    pool = float(np.nanmean(label)) if count.sum() else 0.5
+    rates: Floats = (np.nansum(label, axis=0) + PRIOR_OUTCOMES * pool) / (count + PRIOR_OUTCOMES)
+    return rates
