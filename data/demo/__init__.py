@@ -1,1 +1,1 @@
-"""Generated, gradable questions for the demo."""
+"""Generated, gradable questions for the demo: every word of them is written by these modules, none by a data set."""
