@@ -1,0 +1,282 @@
+"""Every read of the database, as frozen values and tables. Writes are in `data.store`."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, case, func, select
+
+from data.log import CorrectnessLog
+from data.tables import Artifact, Decision, JobRun, Model, ModelAlias, Outcome, Promotion, Question, QuestionVector
+
+CHARS_PER_TOKEN = 4.0  # a rough stand-in where a log counts characters
+
+
+@dataclass(frozen=True)
+class ChampionRow:
+    """The artifact that serves, and the promotion that made it so."""
+
+    promotion_id: int
+    artifact_id: str
+    path: str
+    outcome_watermark: int
+    promoted_at: datetime
+    kind: str
+    reason: str
+    parent_id: int | None
+
+
+@dataclass(frozen=True)
+class ArtifactRow:
+    """An artifact as listed; `metrics` is the whole comparison, `gate` the last verdict on it."""
+
+    id: str
+    path: str
+    encoder_fingerprint: str
+    data_fingerprint: str
+    outcome_watermark: int
+    metrics: dict[str, Any]
+    gate: dict[str, Any] | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A model of the pool; None is unknown."""
+
+    name: str
+    usd_per_1m_input: float | None
+    usd_per_1m_output: float | None
+    context_window: int | None
+    capabilities: tuple[str, ...]
+    upstream_url: str | None
+    upstream_model: str | None
+    upstream_key_env: str | None
+    aliases: tuple[str, ...]
+    retired: bool
+    n_outcomes: int
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """One run of a job."""
+
+    id: int
+    job: str
+    status: str
+    artifact_id: str | None
+    detail: dict[str, Any]
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Contradictions:
+    """How often one source's new observations contradict the earlier ones of the same model and question."""
+
+    source: str
+    n_pairs: int
+    n_contradicting: int
+
+
+@dataclass(frozen=True)
+class RepeatRate:
+    """How often the logs disagree with themselves: pairs observed more than once, and those with both labels."""
+
+    n_pairs: int
+    n_disagreeing: int
+
+
+def read_log(engine: Engine, *, up_to_outcome: int | None = None, after_outcome: int | None = None) -> CorrectnessLog:
+    """Read the log as it stood at one outcome, or what came after one, repeated observations aggregated.
+
+    Every model is read, retired ones too; of the questions those that have a group and a split.
+    """
+    seen = _between(after_outcome, up_to_outcome)
+    with engine.connect() as connection:
+        watermark = connection.execute(select(func.max(Outcome.id)).where(seen)).scalar() or 0
+        questions = _frame(
+            connection,
+            select(
+                Question.id.label("key"),
+                Question.external_id.label("question_id"),
+                Question.prompt,
+                Question.benchmark,
+                Question.group_id.label("group"),
+                Question.split,
+            )
+            .where(Question.group_id.is_not(None), Question.split.is_not(None))
+            .order_by(Question.id),
+        )
+        models = _frame(
+            connection,
+            select(Model.id, Model.name.label("model_name"), Model.usd_per_1m_input, Model.usd_per_1m_output).order_by(
+                Model.id
+            ),
+        )
+        cells = _frame(
+            connection,
+            select(
+                Outcome.question_id.label("question"),
+                Outcome.model_id.label("model"),
+                func.avg(Outcome.label * 1.0).label("label"),
+                func.count().label("n_observations"),
+                func.avg(func.coalesce(Outcome.output_tokens, Outcome.output_chars / CHARS_PER_TOKEN)).label(
+                    "output_tokens"
+                ),
+            )
+            .where(seen, Outcome.id <= watermark)
+            .group_by(Outcome.question_id, Outcome.model_id)
+            .order_by(Outcome.question_id, Outcome.model_id),
+        )
+    for column in ("usd_per_1m_input", "usd_per_1m_output"):
+        models[column] = models[column].astype(np.float64)
+    for column in ("label", "output_tokens"):
+        cells[column] = cells[column].astype(np.float64)
+    cells["question"] = pd.Index(questions["key"]).get_indexer(pd.Index(cells["question"]))
+    cells["model"] = pd.Index(models["id"]).get_indexer(pd.Index(cells["model"]))
+    cells = cells[cells["question"] >= 0].reset_index(drop=True)
+    return CorrectnessLog(questions, models.drop(columns="id"), cells, int(watermark))
+
+
+def champion(at: Engine | Connection) -> ChampionRow | None:
+    """The artifact of the newest promotion, if there was one."""
+    if isinstance(at, Engine):
+        with at.connect() as connection:
+            return champion(connection)
+    statement = (
+        select(
+            Promotion.id,
+            Promotion.artifact_id,
+            Artifact.path,
+            Artifact.outcome_watermark,
+            Promotion.created_at,
+            Promotion.kind,
+            Promotion.reason,
+            Promotion.parent_id,
+        )
+        .join(Artifact, Artifact.id == Promotion.artifact_id)
+        .order_by(Promotion.id.desc())
+        .limit(1)
+    )
+    row = at.execute(statement).one_or_none()
+    return None if row is None else ChampionRow(*row)
+
+
+def artifacts(engine: Engine) -> list[ArtifactRow]:
+    """Every artifact listed, the newest first."""
+    columns = Artifact.__table__.c
+    names = ArtifactRow.__dataclass_fields__
+    statement = select(*(columns[name] for name in names)).order_by(Artifact.created_at.desc(), Artifact.id)
+    with engine.connect() as connection:
+        return [ArtifactRow(*row) for row in connection.execute(statement)]
+
+
+def job_runs(engine: Engine, limit: int = 100) -> list[JobRow]:
+    """The latest runs of jobs, the newest first."""
+    columns = JobRun.__table__.c
+    names = JobRow.__dataclass_fields__
+    statement = select(*(columns[name] for name in names)).order_by(JobRun.id.desc()).limit(limit)
+    with engine.connect() as connection:
+        return [JobRow(*row) for row in connection.execute(statement)]
+
+
+def pool_models(engine: Engine) -> list[ModelRow]:
+    """Every model, by name, with its aliases and the number of its outcomes."""
+    counts = select(Outcome.model_id, func.count().label("n")).group_by(Outcome.model_id).subquery()
+    statement = (
+        select(Model.__table__, func.coalesce(counts.c.n, 0).label("n_outcomes"))
+        .outerjoin(counts, counts.c.model_id == Model.id)
+        .order_by(Model.name)
+    )
+    with engine.connect() as connection:
+        aliases: dict[int, list[str]] = {}
+        for row in connection.execute(select(ModelAlias.model_id, ModelAlias.alias).order_by(ModelAlias.alias)):
+            aliases.setdefault(row.model_id, []).append(row.alias)
+        return [
+            ModelRow(
+                name=row.name,
+                usd_per_1m_input=row.usd_per_1m_input,
+                usd_per_1m_output=row.usd_per_1m_output,
+                context_window=row.context_window,
+                capabilities=tuple(row.capabilities),
+                upstream_url=row.upstream_url,
+                upstream_model=row.upstream_model,
+                upstream_key_env=row.upstream_key_env,
+                aliases=tuple(aliases.get(row.id, ())),
+                retired=row.retired,
+                n_outcomes=row.n_outcomes,
+            )
+            for row in connection.execute(statement)
+        ]
+
+
+def question_vectors(engine: Engine, fingerprint: str) -> dict[int, NDArray[np.float32]]:
+    """The cached vectors of one encoder, each of shape (d,), by question id."""
+    statement = select(QuestionVector.question_id, QuestionVector.vector)
+    statement = statement.where(QuestionVector.encoder_fingerprint == fingerprint)
+    with engine.connect() as connection:
+        return {
+            row.question_id: np.frombuffer(row.vector, dtype="<f4").astype(np.float32, copy=False)
+            for row in connection.execute(statement)
+        }
+
+
+def contradictions(engine: Engine, after_outcome: int) -> list[Contradictions]:
+    """Compare what came after an outcome with what was there: for each source, on the pairs that both observed.
+
+    A pair contradicts where the mean labels of the two lie on different sides of one half.
+    """
+    earlier = _mean_labels(_between(None, after_outcome)).subquery("earlier")
+    later = _mean_labels(_between(after_outcome, None), Outcome.source).subquery("later")
+    differs = case(((earlier.c.label >= 0.5) != (later.c.label >= 0.5), 1), else_=0)
+    statement = (
+        select(later.c.source, func.count(), func.sum(differs))
+        .join(earlier, and_(earlier.c.question_id == later.c.question_id, earlier.c.model_id == later.c.model_id))
+        .group_by(later.c.source)
+        .order_by(later.c.source)
+    )
+    with engine.connect() as connection:
+        return [
+            Contradictions(source, int(n), int(differing)) for source, n, differing in connection.execute(statement)
+        ]
+
+
+def repeat_rate(engine: Engine, up_to_outcome: int | None = None) -> RepeatRate:
+    """How often a model and question that were observed more than once have both labels."""
+    pairs = (
+        select(func.min(Outcome.label).label("low"), func.max(Outcome.label).label("high"))
+        .where(_between(None, up_to_outcome))
+        .group_by(Outcome.question_id, Outcome.model_id)
+        .having(func.count() > 1)
+        .subquery()
+    )
+    statement = select(func.count(), func.coalesce(func.sum(pairs.c.high - pairs.c.low), 0)).select_from(pairs)
+    with engine.connect() as connection:
+        n_pairs, n_disagreeing = connection.execute(statement).one()
+    return RepeatRate(int(n_pairs), int(n_disagreeing))
+
+
+def decisions(engine: Engine, limit: int = 1000) -> list[dict[str, Any]]:
+    """The latest routed requests, the newest first."""
+    statement = select(Decision.__table__).order_by(Decision.created_at.desc(), Decision.id).limit(limit)
+    with engine.connect() as connection:
+        return [dict(row._mapping) for row in connection.execute(statement)]
+
+
+def _between(after: int | None, up_to: int | None) -> ColumnElement[bool]:
+    """Outcomes after one id and up to another; None is no bound."""
+    return and_(Outcome.id > (after or 0), *([] if up_to is None else [Outcome.id <= up_to]))
+
+
+def _mean_labels(seen: ColumnElement[bool], *also_by: Any) -> Select[*tuple[Any, ...]]:
+    by = (Outcome.question_id, Outcome.model_id, *also_by)
+    return select(*by, func.avg(Outcome.label * 1.0).label("label")).where(seen).group_by(*by)
+
+
+def _frame(connection: Connection, statement: Select[*tuple[Any, ...]]) -> pd.DataFrame:
+    result = connection.execute(statement)
+    return pd.DataFrame.from_records(result.fetchall(), columns=list(result.keys()))

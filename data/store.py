@@ -1,0 +1,407 @@
+"""Every write to the database but migrations and the grouping of questions.
+
+Each function is one transaction, and repeating it with the same content changes nothing. Reads are in `data.queries`.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypedDict, TypeVar, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Engine, Table, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from data.database import writing
+from data.errors import EmbedRouterError
+from data.near_duplicates import sign
+from data.observations import ModelRef, NewQuestion, Observation, QuestionRef, Recorded, prompt_sha256
+from data.queries import ChampionRow, champion
+from data.splits import pack_signature
+from data.tables import (
+    Artifact,
+    Base,
+    Decision,
+    Import,
+    JobRun,
+    Model,
+    ModelAlias,
+    Outcome,
+    Promotion,
+    Question,
+    QuestionVector,
+    utc_now,
+)
+
+PARAMETERS = 10_000  # values in one statement; SQLite's default limit is 32766, PostgreSQL's 65535
+T = TypeVar("T")
+
+
+class ModelFields(TypedDict, total=False):
+    """What can be set of a model; absent is unchanged. `aliases` are added to those it has."""
+
+    usd_per_1m_input: float | None
+    usd_per_1m_output: float | None
+    context_window: int | None
+    capabilities: list[str]
+    upstream_url: str | None
+    upstream_model: str | None
+    upstream_key_env: str | None
+    retired: bool
+    aliases: Sequence[str]
+
+
+# Questions and outcomes
+
+
+def add_questions(engine: Engine, questions: Sequence[NewQuestion]) -> list[QuestionRef]:
+    """Store the questions that are new, and refer to all of them, in order.
+
+    They are not read by anything until `data.splits.group_questions` has given them their groups and splits.
+    """
+    identities = [(question.external_id, prompt_sha256(question.prompt)) for question in questions]
+    with writing(engine, lock="questions") as connection:
+        known = _question_ids(connection, identities)
+        new = {
+            identity: question
+            for identity, question in zip(identities, questions, strict=True)
+            if identity not in known
+        }
+        if new:
+            signatures = sign([question.prompt for question in new.values()])
+            now = utc_now()
+            rows = [
+                {
+                    "external_id": external_id,
+                    "prompt": question.prompt,
+                    "prompt_sha256": sha256,
+                    "benchmark": question.benchmark,
+                    "subcategory": question.subcategory,
+                    "gold": question.gold,
+                    "split": question.split,
+                    "minhash": pack_signature(signature),
+                    "created_at": now,
+                }
+                for ((external_id, sha256), question), signature in zip(new.items(), signatures, strict=True)
+            ]
+            _insert_new(connection, Question, rows)
+            known |= _question_ids(connection, list(new))
+    return [QuestionRef(known[identity], *identity) for identity in identities]
+
+
+def record_outcomes(
+    engine: Engine, source: str, observations: Sequence[Observation], *, import_id: int | None = None
+) -> Recorded:
+    """Store the observations that are new to their source; one transaction, with the import's tally."""
+    with writing(engine, lock=f"outcomes of {source}") as connection:
+        keyed = {observation.key(source): observation for observation in observations}
+        stored = _stored_keys(connection, list(keyed))
+        new = {key: observation for key, observation in keyed.items() if key not in stored}
+        recorded = Recorded(
+            n_new=len(new),
+            n_repeated=len(observations) - len(new),
+            n_resumed=sum(1 for by_import in stored.values() if import_id is not None and by_import == import_id),
+            n_conflicting=_count_conflicts(connection, list(new.values())),
+        )
+        if new:
+            now = utc_now()
+            _insert_new(
+                connection,
+                Outcome,
+                [_outcome_row(key, seen, source, import_id) | {"created_at": now} for key, seen in new.items()],
+            )
+            if import_id is not None:
+                connection.execute(
+                    update(Import)
+                    .where(Import.id == import_id)
+                    .values(
+                        n_new=Import.n_new + recorded.n_new,
+                        n_conflicting=Import.n_conflicting + recorded.n_conflicting,
+                    )
+                )
+    return recorded
+
+
+def begin_import(engine: Engine, file_format: str, source: str, path: str, content_sha256: str) -> int:
+    """Open the import of one file set; the same content again is the same import."""
+    identity = {"format": file_format, "source": source, "content_sha256": content_sha256}
+    with writing(engine) as connection:
+        row = identity | {"path": path, "started_at": utc_now()}
+        row |= {"n_new": 0, "n_repeated": 0, "n_conflicting": 0, "n_rejected": 0}
+        _insert_new(connection, Import, [row])
+        return int(connection.execute(select(Import.id).filter_by(**identity)).scalar_one())
+
+
+def finish_import(engine: Engine, import_id: int, *, n_repeated: int, n_rejected: int) -> None:
+    """Close an import, once: repeating a finished one changes nothing."""
+    with writing(engine) as connection:
+        connection.execute(
+            update(Import)
+            .where(Import.id == import_id, Import.finished_at.is_(None))
+            .values(n_repeated=n_repeated, n_rejected=n_rejected, finished_at=utc_now())
+        )
+
+
+# The pool
+
+
+def ensure_models(engine: Engine, names: Iterable[str]) -> dict[str, ModelRef]:
+    """Refer to each model by the name that a log calls it; unknown ones are created."""
+    wanted = list(dict.fromkeys(names))
+    with writing(engine, lock="models") as connection:
+        found = _find_models(connection, wanted)
+        missing = [name for name in wanted if name not in found]
+        if missing:
+            now = utc_now()
+            rows = [{"name": name, "capabilities": [], "retired": False, "created_at": now} for name in missing]
+            _insert_new(connection, Model, rows)
+            found |= _find_models(connection, missing)
+    return found
+
+
+def fill_prices(engine: Engine, prices: Mapping[int, ModelFields]) -> None:
+    """Give models, by id, the prices and context windows that a log states, where none was known."""
+    with writing(engine, lock="models") as connection:
+        for model_id, fields in prices.items():
+            for column in ("usd_per_1m_input", "usd_per_1m_output", "context_window"):
+                if fields.get(column) is not None:
+                    unknown = (Model.id == model_id, getattr(Model, column).is_(None))
+                    connection.execute(update(Model).where(*unknown).values({column: fields[column]}))
+
+
+def set_model(engine: Engine, name: str, **fields: Unpack[ModelFields]) -> bool:
+    """Change what is known of a model, creating it when it is new; whether it was created."""
+    aliases = fields.pop("aliases", ())
+    _check_model(name, fields)
+    with writing(engine, lock="models") as connection:
+        found = _find_models(connection, [name])
+        if name in found and found[name].name != name:
+            raise EmbedRouterError(f"{name} is an alias of {found[name].name}: set that one")
+        if name not in found:
+            row = {"name": name, "capabilities": [], "retired": False, "created_at": utc_now()}
+            _insert_new(connection, Model, [row])
+        model_id = _find_models(connection, [name])[name].id
+        if fields:
+            connection.execute(update(Model).where(Model.id == model_id).values(**fields))
+        for alias, holder in _find_models(connection, list(aliases)).items():
+            if holder.id != model_id:
+                whose = "another model's name" if holder.name == alias else f"an alias of {holder.name}"
+                raise EmbedRouterError(f"{alias} cannot be an alias of {name}: it is {whose}")
+        rows = [{"alias": alias, "model_id": model_id} for alias in aliases if alias != name]
+        _insert_new(connection, ModelAlias, rows)
+    return name not in found
+
+
+# Artifacts, promotions, jobs
+
+
+def add_artifact(
+    engine: Engine,
+    artifact_id: str,
+    *,
+    path: str,
+    encoder_fingerprint: str,
+    data_fingerprint: str,
+    outcome_watermark: int,
+    metrics: dict[str, Any],
+) -> None:
+    """List an artifact; its name is its content, so that listing it again changes nothing."""
+    row = {
+        "id": artifact_id,
+        "path": path,
+        "encoder_fingerprint": encoder_fingerprint,
+        "data_fingerprint": data_fingerprint,
+        "outcome_watermark": outcome_watermark,
+        "metrics": metrics,
+        "created_at": utc_now(),
+    }
+    with writing(engine) as connection:
+        _insert_new(connection, Artifact, [row])
+
+
+def set_gate(engine: Engine, artifact_id: str, gate: dict[str, Any]) -> None:
+    """Keep the gate's verdict with the artifact that it judged."""
+    with writing(engine) as connection:
+        _require_artifact(connection, artifact_id)
+        connection.execute(update(Artifact).where(Artifact.id == artifact_id).values(gate=gate))
+
+
+def promote(engine: Engine, artifact_id: str, kind: str, reason: str) -> int:
+    """Make an artifact the champion; the promotion's id. What is champion already stays so, unrepeated."""
+    with writing(engine, lock="promotions") as connection:
+        _require_artifact(connection, artifact_id)
+        current = champion(connection)
+        if current is not None and current.artifact_id == artifact_id:
+            return current.promotion_id
+        return _append_promotion(
+            connection, artifact_id, None if current is None else current.promotion_id, kind, reason
+        )
+
+
+def rollback(engine: Engine, reason: str) -> ChampionRow:
+    """Bring back the champion before this one; a second rollback goes one further back."""
+    with writing(engine, lock="promotions") as connection:
+        current = champion(connection)
+        if current is None or current.parent_id is None:
+            raise EmbedRouterError("nothing to roll back to: no artifact was champion before this one")
+        parent = connection.execute(
+            select(Promotion.artifact_id, Promotion.parent_id).where(Promotion.id == current.parent_id)
+        ).one()
+        _append_promotion(connection, parent.artifact_id, parent.parent_id, "rollback", reason)
+        restored = champion(connection)
+        assert restored is not None
+        return restored
+
+
+def start_job(engine: Engine, job: str) -> int:
+    """Note that a job runs; its run's id."""
+    row = {"job": job, "status": "running", "detail": {}, "started_at": utc_now()}
+    with writing(engine) as connection:
+        return int(connection.execute(_table(JobRun).insert().returning(JobRun.id), row).scalar_one())
+
+
+def finish_job(
+    engine: Engine, run_id: int, status: str, *, artifact_id: str | None = None, detail: dict[str, Any] | None = None
+) -> None:
+    """Note how a job's run ended: promoted, refused or failed."""
+    values = {"status": status, "artifact_id": artifact_id, "detail": detail or {}, "finished_at": utc_now()}
+    with writing(engine) as connection:
+        connection.execute(update(JobRun).where(JobRun.id == run_id).values(values))
+
+
+# Vectors and decisions
+
+
+def save_question_vectors(engine: Engine, fingerprint: str, vectors: Mapping[int, NDArray[np.float32]]) -> None:
+    """Keep questions' vectors, each of shape (d,), under their encoder's fingerprint."""
+    rows = [
+        {"question_id": question_id, "encoder_fingerprint": fingerprint, "vector": vector.astype("<f4").tobytes()}
+        for question_id, vector in vectors.items()
+    ]
+    with writing(engine) as connection:
+        for chunk in _chunks(rows, PARAMETERS):
+            _insert_new(connection, QuestionVector, chunk)
+
+
+def add_decisions(engine: Engine, rows: list[dict[str, Any]]) -> None:
+    """Store routed requests, one dict of Decision's columns each; an id that is there already is left alone."""
+    if not rows:
+        return
+    columns = {key for row in rows for key in row}
+    defaults = {"policy_settings": {}, "streamed": False, "created_at": utc_now()}
+    filled = [dict.fromkeys(columns) | defaults | row for row in rows]
+    with writing(engine) as connection:
+        _insert_new(connection, Decision, filled)
+
+
+# Statements
+
+
+def _table(entity: type[Base]) -> Table:
+    return Base.metadata.tables[entity.__tablename__]
+
+
+def _insert_new(connection: Connection, entity: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert the rows whose keys are not there yet."""
+    if rows:
+        dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+        connection.execute(dialect.insert(_table(entity)).on_conflict_do_nothing(), list(rows))
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterable[list[T]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _question_ids(connection: Connection, identities: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """Find questions by (external_id, prompt_sha256)."""
+    found: dict[tuple[str, str], int] = {}
+    for chunk in _chunks(identities, PARAMETERS):
+        statement = select(Question.external_id, Question.prompt_sha256, Question.id)
+        statement = statement.where(Question.external_id.in_([external_id for external_id, _ in chunk]))
+        found |= {(row.external_id, row.prompt_sha256): row.id for row in connection.execute(statement)}
+    return found
+
+
+def _stored_keys(connection: Connection, keys: Sequence[str]) -> dict[str, int | None]:
+    """Which observation keys are stored, and by which import."""
+    stored: dict[str, int | None] = {}
+    for chunk in _chunks(keys, PARAMETERS):
+        statement = select(Outcome.observation_key, Outcome.import_id).where(Outcome.observation_key.in_(chunk))
+        stored |= {row.observation_key: row.import_id for row in connection.execute(statement)}
+    return stored
+
+
+def _count_conflicts(connection: Connection, new: Sequence[Observation]) -> int:
+    """How many new observations stand against another, stored or earlier among these, with the other label."""
+    labels: dict[tuple[int, int], set[int]] = {}
+    pairs = {(observation.question.id, observation.model.id) for observation in new}
+    for chunk in _chunks(sorted(pairs), PARAMETERS // 2):
+        statement = select(Outcome.question_id, Outcome.model_id, Outcome.label).distinct()
+        statement = statement.where(tuple_(Outcome.question_id, Outcome.model_id).in_(chunk))
+        for row in connection.execute(statement):
+            labels.setdefault((row.question_id, row.model_id), set()).add(row.label)
+    n_conflicting = 0
+    for observation in new:
+        seen = labels.setdefault((observation.question.id, observation.model.id), set())
+        n_conflicting += (1 - observation.label) in seen
+        seen.add(observation.label)
+    return n_conflicting
+
+
+def _outcome_row(key: str, seen: Observation, source: str, import_id: int | None) -> dict[str, Any]:
+    return {
+        "question_id": seen.question.id,
+        "model_id": seen.model.id,
+        "import_id": import_id,
+        "source": source,
+        "observation_key": key,
+        "label": seen.label,
+        "score": seen.score,
+        "cost_usd": seen.cost_usd,
+        "input_tokens": seen.input_tokens,
+        "output_tokens": seen.output_tokens,
+        "output_chars": seen.output_chars,
+        "latency_s": seen.latency_s,
+    }
+
+
+def _find_models(connection: Connection, names: Sequence[str]) -> dict[str, ModelRef]:
+    """Find models by name, and by alias where no model has that name."""
+    found: dict[str, ModelRef] = {}
+    for chunk in _chunks(names, PARAMETERS):
+        by_alias = select(ModelAlias.alias, Model.id, Model.name).join(Model).where(ModelAlias.alias.in_(chunk))
+        found |= {row.alias: ModelRef(row.id, row.name) for row in connection.execute(by_alias)}
+        by_name = select(Model.id, Model.name).where(Model.name.in_(chunk))
+        found |= {row.name: ModelRef(row.id, row.name) for row in connection.execute(by_name)}
+    return found
+
+
+def _check_model(name: str, fields: ModelFields) -> None:
+    if not name.strip() or len(name) > 256:
+        raise EmbedRouterError(f"a model's name has 1 to 256 characters, got {len(name)}")
+    for column in ("usd_per_1m_input", "usd_per_1m_output"):
+        price = fields.get(column)
+        if isinstance(price, float | int) and not 0 <= price < float("inf"):
+            raise EmbedRouterError(f"{column} of {name} cannot be {price}: a price is 0 or more")
+    window = fields.get("context_window")
+    if window is not None and window < 1:
+        raise EmbedRouterError(f"context_window of {name} cannot be {window}: it is 1 token or more")
+    url = fields.get("upstream_url")
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise EmbedRouterError(f"upstream_url of {name} cannot be {url}: it starts with http:// or https://")
+
+
+def _require_artifact(connection: Connection, artifact_id: str) -> None:
+    known = list(connection.execute(select(Artifact.id)).scalars())
+    if artifact_id not in known:
+        near = difflib.get_close_matches(artifact_id, known, n=3, cutoff=0.4)
+        hint = f": perhaps {', '.join(near)}" if near else ": `embedrouter artifacts list` shows them"
+        raise EmbedRouterError(f"no artifact {artifact_id}{hint}")
+
+
+def _append_promotion(connection: Connection, artifact_id: str, parent_id: int | None, kind: str, reason: str) -> int:
+    row = {"artifact_id": artifact_id, "parent_id": parent_id, "kind": kind, "reason": reason, "created_at": utc_now()}
+    return int(connection.execute(_table(Promotion).insert().returning(Promotion.id), row).scalar_one())
