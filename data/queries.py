@@ -225,6 +225,13 @@ def question_vectors(engine: Engine, fingerprint: str) -> dict[int, NDArray[np.f
         }
 
 
+def observed_pairs(engine: Engine, source: str) -> set[tuple[int, int]]:
+    """The (question id, model id) pairs of which a source has an outcome."""
+    statement = select(Outcome.question_id, Outcome.model_id).where(Outcome.source == source).distinct()
+    with engine.connect() as connection:
+        return {(row.question_id, row.model_id) for row in connection.execute(statement)}
+
+
 def contradictions(engine: Engine, after_outcome: int) -> list[Contradictions]:
     """Compare what came after an outcome with what was there: for each source, on the pairs that both observed.
 
