@@ -79,13 +79,14 @@ class ApiError(EmbedRouterError):
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+        self.decision_headers: dict[str, str] = {}
 
     def details(self) -> Mapping[str, object]:
         """Further members of the error object."""
         return {}
 
     def headers(self) -> dict[str, str]:
-        return {}
+        return dict(self.decision_headers)
 
     def body(self) -> dict[str, object]:
         """The error object as OpenAI's clients read it."""
@@ -114,7 +115,7 @@ class InvalidApiKeyError(ApiError):
     code = "invalid_api_key"
 
     def headers(self) -> dict[str, str]:
-        return {"www-authenticate": "Bearer"}
+        return {**super().headers(), "www-authenticate": "Bearer"}
 
 
 class ModelNotFoundError(ApiError):
@@ -188,7 +189,7 @@ class UpstreamsFailedError(ApiError):
         return {"attempts": [attempt.as_json() for attempt in self.attempts]}
 
     def headers(self) -> dict[str, str]:
-        headers = {"x-should-retry": "false"}  # our own fallbacks are spent
+        headers = {**super().headers(), "x-should-retry": "false"}  # our own fallbacks are spent
         if self.retry_after_s is not None:
             headers["retry-after"] = f"{self.retry_after_s:g}"
         return headers

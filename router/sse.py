@@ -1,0 +1,70 @@
+"""Server-sent events, read from bytes as they come.
+
+It follows the standard's grammar (https://html.spec.whatwg.org/multipage/server-sent-events.html): lines end in LF, CR
+or CRLF, an event ends with an empty line, and neither need respect the chunks of the transport. Bytes stay bytes, so a
+character split between two chunks is whole again before anyone decodes it.
+"""
+
+import re
+from dataclasses import dataclass
+
+LINE_END = re.compile(rb"\r\n|\n|\r")
+# atomic groups: a CRLF is one line end, never a CR and an LF
+EVENT_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+COMMENT = b": the upstream is still there\n\n"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event. `data` is none for a block of comments, which only keeps the connection alive."""
+
+    data: bytes | None
+
+
+class EventTooLongError(ValueError):
+    """An event outgrew its limit."""
+
+
+class EventParser:
+    """Cuts a stream of bytes into events."""
+
+    def __init__(self, max_event_bytes: int = 16 * 1024 * 1024) -> None:
+        self._buffer = b""
+        self._at_start = True
+        self._max_event_bytes = max_event_bytes
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """Take a chunk; return the events that it completes."""
+        self._buffer += chunk
+        if self._at_start and len(self._buffer) >= len(BYTE_ORDER_MARK):
+            self._buffer = self._buffer.removeprefix(BYTE_ORDER_MARK)
+            self._at_start = False
+        *blocks, self._buffer = EVENT_END.split(self._buffer)
+        if len(self._buffer) > self._max_event_bytes:
+            raise EventTooLongError(f"an event is longer than {self._max_event_bytes} bytes")
+        return [event for block in blocks if (event := _event(block)) is not None]
+
+    def end(self) -> list[Event]:
+        """Return what stands in the buffer at the end: some upstreams leave the last empty line out."""
+        block, self._buffer = self._buffer, b""
+        event = _event(block)
+        return [] if event is None else [event]
+
+
+def encode(data: bytes) -> bytes:
+    """Write one event of one line."""
+    return b"data: " + data + b"\n\n"
+
+
+def _event(block: bytes) -> Event | None:
+    data: list[bytes] = []
+    commented = False
+    for line in LINE_END.split(block):
+        if line.startswith(b"data:"):
+            data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+        elif line.startswith(b":"):
+            commented = True
+    if data:
+        return Event(b"\n".join(data))
+    return Event(None) if commented else None
