@@ -1,0 +1,123 @@
+"""Follow the champion: load a promoted artifact and swap it in, while requests run.
+
+A thread asks SQL which artifact is champion and what the pool holds. A new artifact is read, checked and warmed before
+one reference changes hands, together with the pool that fits it; a request keeps the reference it began with. What
+cannot be loaded changes nothing: the old one goes on, and the log says why.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from data.errors import EmbedRouterError
+from data.queries import ChampionRow, ModelRow, champion, pool_models
+from router.artifact import Artifact, read_artifact
+from router.errors import ArtifactError
+from router.pool import EMPTY, Pool, join_pool
+from router.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+# What reading a database, a directory of arrays or an encoder can fail with.
+LOAD_ERRORS = (EmbedRouterError, SQLAlchemyError, SafetensorError, OSError, ValueError, RuntimeError)
+POOL_EVERY_POLLS = 10  # counting outcomes is dearer than asking for the champion
+MAX_BACKOFF_POLLS = 10
+
+
+@dataclass(frozen=True)
+class Champion:
+    """What requests are routed with: an artifact, if there is one, and the pool that fits it."""
+
+    artifact: Artifact | None = None
+    pool: Pool = EMPTY
+
+
+class ChampionWatch:
+    """Holds the champion in `current`. `problem` says why the newest could not be taken, where it could not."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        *,
+        simulated_base_url: str | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._simulated_base_url = simulated_base_url
+        self._environ = environ
+        self._models: list[ModelRow] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="champion", daemon=True)
+        self.current = Champion()
+        self.problem: str | None = None
+        self.refresh()
+
+    @property
+    def missing(self) -> str:
+        """What to do about having no artifact."""
+        why = f" ({self.problem})" if self.problem else ""
+        return f"no artifact is promoted yet; `embedrouter train` makes and promotes one{why}"
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(30)
+
+    def refresh(self, *, with_pool: bool = True) -> bool:
+        """Take the champion and the pool as SQL has them now; False, with `problem`, where that failed."""
+        try:
+            row = champion(self._engine)
+            known = self.current.artifact
+            changed = (row.artifact_id if row else None) != (known.id if known else None)
+            if with_pool or changed:
+                self._take(row, known if not changed else None)
+        except LOAD_ERRORS as error:
+            problem = f"{type(error).__name__}: {error}"
+            if problem != self.problem:
+                logger.warning("the champion cannot be taken, the one before goes on: %s", problem)
+            self.problem = problem
+            return False
+        self.problem = None
+        return True
+
+    def _take(self, row: ChampionRow | None, known: Artifact | None) -> None:
+        models = pool_models(self._engine)
+        if known is not None and models == self._models:
+            return
+        artifact = known
+        if artifact is None and row is not None:
+            artifact = read_artifact(self._folder(row))
+            artifact.p_correct(["the first prompt is the slow one"])
+        pool = join_pool(self._settings.pool, models, artifact, self._environ, self._simulated_base_url)
+        before, self.current = self.current.artifact, Champion(artifact, pool)
+        self._models = models
+        if artifact is not None and artifact is not before:
+            logger.info("artifact %s serves, %d models routable", artifact.id, len(pool.routable))
+
+    def _folder(self, row: ChampionRow) -> Path:
+        """Where an artifact lies: as it was registered, else under the configured directory."""
+        registered = Path(row.path)
+        here = self._settings.artifacts_dir / row.artifact_id
+        folder = registered if registered.is_dir() or not here.is_dir() else here
+        if folder.name != row.artifact_id:
+            raise ArtifactError(f"{folder} is not artifact {row.artifact_id}, the champion")
+        return folder
+
+    def _run(self) -> None:
+        poll_s = self._settings.champion_poll_s
+        n_polls = n_failures = 0
+        while not self._stopping.wait(poll_s * min(2**n_failures, MAX_BACKOFF_POLLS)):
+            n_polls += 1
+            good = self.refresh(with_pool=n_polls % POOL_EVERY_POLLS == 0)
+            n_failures = 0 if good else n_failures + 1

@@ -1,0 +1,166 @@
+"""A decision: one request, what could have answered it, what was chosen, and what became of it.
+
+It grows while the request runs and is then written to SQL; the same value explains itself on /v1/route. No prompt
+stands in it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from time import perf_counter
+from uuid import uuid4
+
+from router.errors import Attempt, UpstreamError
+from router.policy import Policy
+from router.pool import PoolEntry
+
+NAMED = "named"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A model that was scored for a request. `excluded` says why it could not be chosen; `propensity` is then 0."""
+
+    entry: PoolEntry
+    p_correct: float | None
+    expected_cost_usd: float | None
+    propensity: float
+    excluded: str | None = None
+
+    def as_json(self) -> dict[str, object]:
+        shown: dict[str, object] = {
+            "model": self.entry.name,
+            "p_correct": self.p_correct,
+            "expected_cost_usd": self.expected_cost_usd,
+            "propensity": self.propensity,
+        }
+        return shown if self.excluded is None else {**shown, "excluded": self.excluded}
+
+
+@dataclass(slots=True)
+class Decision:
+    """One decision. `options` stand in the order to ask them; `others` could not be chosen for this request.
+
+    `policy` is none where the client named the model, and then nothing was scored.
+    """
+
+    request_id: str
+    artifact_id: str | None
+    policy: Policy | None
+    options: tuple[Option, ...]
+    others: tuple[Option, ...] = ()
+    note: str | None = None
+    input_tokens_estimate: int = 0
+    streamed: bool = False
+    id: str = field(default_factory=lambda: uuid4().hex)
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started: float = field(default_factory=perf_counter)
+    attempts: list[Attempt] = field(default_factory=list)
+    answered: Option | None = None
+    status: int = 0
+    error: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    overhead_s: float = 0.0
+    latency_s: float = 0.0
+
+    @property
+    def policy_name(self) -> str:
+        return NAMED if self.policy is None else self.policy.name
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What the answer cost by its own count of tokens; none where a count or a price is unknown."""
+        if self.answered is None or self.input_tokens is None or self.output_tokens is None:
+            return None
+        return self.answered.entry.cost_usd(self.input_tokens, self.output_tokens)
+
+    def count(self, answer: dict[str, object]) -> None:
+        """Note the tokens that an answer, or a chunk of one, says it took."""
+        usage = answer.get("usage")
+        if isinstance(usage, dict):
+            for name, source in (("input_tokens", "prompt_tokens"), ("output_tokens", "completion_tokens")):
+                if isinstance(tokens := usage.get(source), int):
+                    setattr(self, name, tokens)
+
+    def measure(self) -> None:
+        """Note the time so far: all of it, and the part that was not spent in attempts."""
+        self.latency_s = perf_counter() - self.started
+        self.overhead_s = max(0.0, self.latency_s - sum(attempt.latency_s for attempt in self.attempts))
+
+    def fail(self, failure: UpstreamError) -> None:
+        """Note that the last attempt's answer broke off after it had begun."""
+        self.attempts[-1] = replace(self.attempts[-1], error=failure.code)
+
+    def close(self, status: int, error: str | None = None) -> None:
+        """Note what the client saw in the end."""
+        self.status, self.error = status, error
+        self.latency_s = perf_counter() - self.started
+
+    def headers(self) -> dict[str, str]:
+        """What an answer's headers say of its decision."""
+        headers = {
+            "x-embedrouter-decision-id": self.id,
+            "x-embedrouter-policy": self.policy_name,
+            "x-embedrouter-attempts": str(len(self.attempts)),
+            "x-embedrouter-overhead-ms": f"{self.overhead_s * 1e3:.3f}",
+        }
+        if self.artifact_id is not None:
+            headers["x-embedrouter-artifact"] = self.artifact_id
+        if self.answered is not None:
+            headers["x-embedrouter-model"] = self.answered.entry.name
+            if self.answered.entry.upstream is not None:
+                headers["x-embedrouter-upstream-model"] = self.answered.entry.upstream.model
+            if self.answered.p_correct is not None:
+                headers["x-embedrouter-p-correct"] = f"{self.answered.p_correct:.4f}"
+        return headers
+
+    def as_row(self) -> dict[str, object]:
+        """This decision as a row of the table `decisions`."""
+        settings: dict[str, object] = {} if self.policy is None else dict(self.policy.settings())
+        if self.note is not None:
+            settings["note"] = self.note
+        return {
+            "id": self.id,
+            "request_id": self.request_id,
+            "artifact_id": self.artifact_id,
+            "policy": self.policy_name,
+            "policy_settings": settings,
+            "candidates": [option.as_json() for option in (*self.options, *self.others)],
+            "first_choice": self.options[0].entry.name,
+            "answered_by": None if self.answered is None else self.answered.entry.name,
+            "p_correct": None if self.answered is None else self.answered.p_correct,
+            "attempts": [attempt.as_json() for attempt in self.attempts],
+            "status": self.status,
+            "error": self.error,
+            "streamed": self.streamed,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cost_usd": self.cost_usd,
+            "overhead_s": self.overhead_s,
+            "latency_s": self.latency_s,
+            "created_at": self.created_at,
+        }
+
+    def explain(self, unroutable: Sequence[Option] = ()) -> dict[str, object]:
+        """This decision for people: what each model was worth, and why those out are out."""
+        choice = self.options[0] if self.options else None
+        return {
+            "object": "embedrouter.decision",
+            "model": choice.entry.name if choice else None,
+            "p_correct": choice.p_correct if choice else None,
+            "policy": {"name": self.policy_name, **(self.policy.settings() if self.policy else {})},
+            "artifact": self.artifact_id,
+            "input_tokens_estimate": self.input_tokens_estimate,
+            "note": self.note,
+            "candidates": [_explained(option) for option in self.options],
+            "excluded": [_explained(option) for option in (*self.others, *unroutable)],
+        }
+
+
+def _explained(option: Option) -> dict[str, object]:
+    entry = option.entry
+    shown = option.as_json()
+    reason = shown.pop("excluded", None)
+    shown |= {"usd_per_1m_input": entry.usd_per_1m_input, "usd_per_1m_output": entry.usd_per_1m_output}
+    return shown if reason is None else {**shown, "reason": reason}
