@@ -1,0 +1,112 @@
+"""What tests of serving build for real: a planted artifact, a database that knows it, and a running gateway."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import torch
+from fastapi import FastAPI
+from sqlalchemy import Engine
+
+from data.queries import decisions
+from data.store import add_artifact, promote, set_model
+from router.app import create_app
+from router.artifact import Artifact, Manifest, write_artifact
+from router.encoder.lsa import LsaEncoder
+from router.loopback import serve_in_thread
+from router.scorer import Scorer, ScorerShape
+from router.settings import Settings
+
+SUMS = ["add these numbers two plus three", "what is the sum of numbers seven plus nine", "numbers plus numbers"]
+POEMS = ["write a poem about the sea", "a short poem on autumn leaves", "poem of love and sea"]
+A_SUM = "what is two plus three numbers"
+A_POEM = "a poem about the sea"
+
+
+def planted_artifact(root: Path, p_correct: dict[str, tuple[float, float]], seed: int = 0) -> Artifact:
+    """An artifact that forecasts, for each model, about one P(correct) on a sum and another on a poem."""
+    encoder = LsaEncoder.fit([*SUMS, *POEMS] * 3)
+    on_sum, on_poem = torch.tensor(encoder.encode([A_SUM, A_POEM]))  # (D,), (D,)
+    across = on_sum - on_poem
+    scorer = Scorer(ScorerShape(len(p_correct), encoder.dim, 1))
+    logit = torch.logit(torch.tensor(list(p_correct.values())))  # (M, 2)
+    # logit = u (W z) + b is a line between the two prompts
+    with torch.no_grad():
+        scorer.projection[:, 0] = across / across.square().sum()
+        at_sum, at_poem = (on_sum @ scorer.projection).item(), (on_poem @ scorer.projection).item()
+        scorer.model_embedding[:, 0] = (logit[:, 0] - logit[:, 1]) / (at_sum - at_poem)
+        scorer.model_bias[:] = logit[:, 0] - scorer.model_embedding[:, 0] * at_sum
+    manifest = Manifest(
+        model_names=tuple(p_correct),
+        expected_output_tokens=(100.0,) * len(p_correct),
+        scorer=scorer.shape.as_dict(),
+        encoder="lsa",
+        encoder_fingerprint=encoder.fingerprint,
+        data_fingerprint="planted",
+        outcome_watermark=0,
+        seed=seed,
+        metrics={},
+    )
+    return write_artifact(root, manifest, scorer, encoder)
+
+
+def register(engine: Engine, artifact: Artifact, *, promoted: bool = True) -> None:
+    """List an artifact and its models in SQL, and make it champion."""
+    for name in artifact.model_names:
+        set_model(engine, name)
+    add_artifact(
+        engine,
+        artifact.id,
+        path=str(artifact.folder),
+        encoder_fingerprint=artifact.manifest.encoder_fingerprint,
+        data_fingerprint=artifact.manifest.data_fingerprint,
+        outcome_watermark=0,
+        metrics={},
+    )
+    if promoted:
+        promote(engine, artifact.id, "manual", "planted by a test")
+
+
+def entry(name: str, url: str, *, key: str | None = None, usd: float | None = 1.0, **more: Any) -> dict[str, Any]:
+    """A pool entry of config.yaml whose upstream knows the model as `vendor/NAME`."""
+    upstream = {"base_url": url, "model": f"vendor/{name}"} | ({"api_key": key} if key else {})
+    prices = {} if usd is None else {"usd_per_1m_input": usd, "usd_per_1m_output": usd}
+    return {"name": name, "upstream": upstream, **prices, **more}
+
+
+def settings(pool: Sequence[dict[str, Any]] = (), **more: Any) -> Settings:
+    """Settings for tests: they record and look for the champion at once."""
+    quick = {"recording": {"flush_interval_s": 0.02}, "champion_poll_s": 0.05}
+    return Settings.model_validate({"version": 1, "pool": list(pool), **quick, **more})
+
+
+@dataclass
+class Gateway:
+    """A gateway that serves on loopback."""
+
+    url: str
+    app: FastAPI
+    engine: Engine
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.url}/v1"
+
+    def decisions(self, n_expected: int = 1, timeout_s: float = 5.0) -> list[dict[str, Any]]:
+        """The decisions in SQL, oldest first, once there are that many."""
+        deadline = monotonic() + timeout_s
+        while len(rows := decisions(self.engine)) < n_expected:
+            assert monotonic() < deadline, f"{len(rows)} of {n_expected} decisions were recorded"
+            sleep(0.02)
+        return sorted(rows, key=lambda row: row["created_at"])
+
+
+@contextmanager
+def run_gateway(engine: Engine, configuration: Settings, **options: Any) -> Iterator[Gateway]:
+    """Serve a gateway from a thread."""
+    app = create_app(configuration, engine, **options)
+    with serve_in_thread(app) as url:
+        yield Gateway(url, app, engine)

@@ -1,0 +1,299 @@
+"""A real upstream on loopback that behaves, or misbehaves in the way that its URL asks for.
+
+`upstream.url("good")` is an OpenAI-compatible base URL; `upstream.url("hang")` one that never answers, and so on for
+every coroutine below that is named `_<behaviour>`. It writes bytes to a socket itself, because a web framework would
+not send what a broken upstream sends.
+"""
+
+import asyncio
+import inspect
+import json
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+
+
+@dataclass
+class Asked:
+    """One request that the upstream received."""
+
+    behaviour: str
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+@dataclass
+class Upstream:
+    """What a test sees of the upstream: its URLs, what it was asked, and how many of its hanging calls were left."""
+
+    port: int
+    asked: list[Asked] = field(default_factory=list)
+    n_left: int = 0
+
+    def url(self, behaviour: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{behaviour}/v1"
+
+    def behaviours(self) -> list[str]:
+        return [asked.behaviour for asked in self.asked]
+
+    def wait_until_left(self, n_calls: int = 1, timeout_s: float = 5.0) -> None:
+        """Wait until that many hanging calls were cut by the caller."""
+        deadline = time.monotonic() + timeout_s
+        while self.n_left < n_calls:
+            assert time.monotonic() < deadline, f"{self.n_left} of {n_calls} calls were cut"
+            time.sleep(0.01)
+
+
+@contextmanager
+def run_upstream() -> Iterator[Upstream]:
+    """Serve from a thread on a free port."""
+    started: list[Upstream] = []
+    ready = threading.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve(stop: asyncio.Event) -> None:
+        server = await asyncio.start_server(
+            lambda reader, writer: connection(started[0], reader, writer), "127.0.0.1", 0
+        )
+        started.append(Upstream(server.sockets[0].getsockname()[1]))
+        ready.set()
+        await stop.wait()
+        server.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    stop = asyncio.Event()
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(stop),), daemon=True)
+    thread.start()
+    assert ready.wait(5)
+    try:
+        yield started[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(5)
+        loop.close()
+
+
+async def connection(upstream: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Serve one connection, request after request."""
+    try:
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            request_line, *lines = head.strip().split("\r\n")
+            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+            body = json.loads(await reader.readexactly(int(headers.get("content-length", 0))))
+            path = request_line.split()[1]
+            behaviour = path.split("/")[1]
+            upstream.asked.append(Asked(behaviour, path, headers, body))
+            talk = Talk(upstream, headers, body, reader, writer)
+            await BEHAVIOURS[behaviour](talk)
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+
+
+@dataclass
+class Talk:
+    """One request and the means to answer it."""
+
+    upstream: Upstream
+    headers: dict[str, str]
+    body: dict[str, Any]
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def send(self, status: int, content: bytes, kind: str = "application/json", **headers: str) -> None:
+        more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+        head = f"HTTP/1.1 {status} Status\r\ncontent-type: {kind}\r\n{more}content-length: {len(content)}\r\n\r\n"
+        self.writer.write(head.encode() + content)
+
+    def start_stream(self) -> None:
+        self.writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+
+    async def piece(self, content: bytes) -> None:
+        self.writer.write(f"{len(content):x}\r\n".encode() + content + b"\r\n")
+        await self.writer.drain()
+        await asyncio.sleep(0.002)  # so that pieces travel apart
+
+    async def event(self, **chunk: Any) -> None:
+        await self.piece(b"data: " + json.dumps(self.chunk(**chunk)).encode() + b"\n\n")
+
+    def chunk(self, content: str | None = None, finish_reason: str | None = None) -> dict[str, Any]:
+        choice = {"index": 0, "delta": {} if content is None else {"content": content}, "finish_reason": finish_reason}
+        envelope = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1}
+        return {**envelope, "model": self.body["model"], "choices": [choice]}
+
+    async def until_left(self) -> None:
+        """Wait for the caller to cut the connection."""
+        with suppress(ConnectionError):
+            await self.reader.read(1)
+        self.upstream.n_left += 1
+        raise ConnectionResetError
+
+    def reset(self) -> None:
+        self.writer.transport.abort()
+        raise ConnectionResetError
+
+
+async def _good(talk: Talk) -> None:
+    """Answer as asked; the answer names the model that was asked for."""
+    text = f"answer of {talk.body['model']}"
+    if talk.body.get("stream"):
+        talk.start_stream()
+        for word in text.split():
+            await talk.event(content=f"{word} ")
+        await talk.event(finish_reason="stop")
+        if (talk.body.get("stream_options") or {}).get("include_usage"):
+            await talk.piece(b"data: " + json.dumps({**talk.chunk(), "choices": [], "usage": USAGE}).encode() + b"\n\n")
+        await talk.piece(b"data: [DONE]\n\n")
+        await talk.piece(b"")
+        return
+    message = {"role": "assistant", "content": text}
+    choices = [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}]
+    envelope = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": talk.body["model"]}
+    content = {**envelope, "choices": choices, "usage": USAGE, "vendor_extra": {"kept": [1, 2.50, None]}}
+    talk.send(200, json.dumps(content).encode(), set_cookie="session=secret")
+
+
+async def _slow(talk: Talk) -> None:
+    await asyncio.sleep(0.3)
+    await _good(talk)
+
+
+async def _once(talk: Talk) -> None:
+    """Answer, then close the connection that the caller believes to be kept."""
+    await _good(talk)
+    await talk.writer.drain()
+    await asyncio.sleep(0.05)
+    talk.reset()
+
+
+def status(code: int, **headers: str) -> Callable[[Talk], Awaitable[None]]:
+    """Refuse with a status, and spill the caller's key in the message as careless upstreams do."""
+
+    async def refuse(talk: Talk) -> None:
+        message = f"refused with {code}, your key was {talk.headers.get('authorization')}"
+        error = {"message": message, "type": "vendor_error", "param": None, "code": f"vendor_{code}"}
+        talk.send(code, json.dumps({"error": error}).encode(), **headers)
+
+    return refuse
+
+
+def answer(content: bytes, kind: str = "application/json") -> Callable[[Talk], Awaitable[None]]:
+    """Answer 200 with given bytes."""
+
+    async def send(talk: Talk) -> None:
+        talk.send(200, content, kind)
+
+    return send
+
+
+async def _reset(talk: Talk) -> None:
+    talk.reset()
+
+
+async def _hang(talk: Talk) -> None:
+    await talk.until_left()
+
+
+async def _truncated(talk: Talk) -> None:
+    """Promise more bytes than come."""
+    talk.writer.write(b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{"id": "cha')
+    await talk.writer.drain()
+    talk.writer.close()
+    raise ConnectionResetError
+
+
+async def _stream_dies(talk: Talk) -> None:
+    talk.start_stream()
+    await talk.event(content="half an ")
+    await talk.event(content="ans")
+    talk.reset()
+
+
+async def _stream_cut(talk: Talk) -> None:
+    """End cleanly, but without a finish reason or [DONE]."""
+    talk.start_stream()
+    await talk.event(content="half an ans")
+    await talk.piece(b"")
+
+
+async def _stream_hangs(talk: Talk) -> None:
+    talk.start_stream()
+    await talk.event(content="half an ")
+    await talk.until_left()
+
+
+async def _stream_garbage(talk: Talk) -> None:
+    talk.start_stream()
+    await talk.event(content="half an ")
+    await talk.piece(b"data: \xff\xfe not JSON\n\n")
+    await talk.until_left()
+
+
+async def _stream_empty(talk: Talk) -> None:
+    talk.start_stream()
+    await talk.piece(b"data: [DONE]\n\n")
+    await talk.piece(b"")
+
+
+async def _stream_error_first(talk: Talk) -> None:
+    talk.start_stream()
+    await talk.piece(b'data: {"error": {"message": "overloaded"}}\n\n')
+    await talk.piece(b"")
+
+
+async def _stream_error_later(talk: Talk) -> None:
+    talk.start_stream()
+    await talk.event(content="half an ")
+    message = f"overloaded, key {talk.headers.get('authorization')}"
+    await talk.piece(b"data: " + json.dumps({"error": {"message": message}}).encode() + b"\n\n")
+    await talk.piece(b"")
+
+
+async def _stream_no_done(talk: Talk) -> None:
+    """Leave [DONE] out, after a finish reason."""
+    talk.start_stream()
+    await talk.event(content="whole")
+    await talk.event(finish_reason="stop")
+    await talk.piece(b"")
+
+
+async def _stream_odd(talk: Talk) -> None:
+    """Legal but odd: a byte order mark, comments, CRLF and CR, an event over two lines, a character cut in half."""
+    text = "naïve 中文"
+    whole = json.dumps(talk.chunk(content=text), ensure_ascii=False).encode()
+    cut = whole.index("中".encode()) + 1
+    talk.start_stream()
+    await talk.piece(b"\xef\xbb\xbf: keep-alive\r\n\r")
+    await talk.piece(b"\nevent: chunk\r\ndata: " + whole[:cut])
+    await talk.piece(whole[cut:] + b"\r")
+    await talk.piece(b"\n\r\n: keep-alive\n\n")
+    await talk.piece(b'data: {"id": "x",\rdata: "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\r\r')
+    await talk.piece(b"data:[DONE]\n\n")
+    await talk.piece(b"")
+
+
+BEHAVIOURS: dict[str, Callable[[Talk], Awaitable[None]]] = {
+    **{
+        name.removeprefix("_").replace("_", "-"): value
+        for name, value in globals().items()
+        if name.startswith("_") and inspect.iscoroutinefunction(value)
+    },
+    **{f"status-{code}": status(code) for code in (400, 401, 403, 404, 408, 409, 422, 500, 503)},
+    "status-429": status(429, retry_after="7"),
+    "not-json": answer(b"<html>busy</html>", "text/html"),
+    "null": answer(b"null"),
+    "error-200": answer(b'{"error": {"message": "overloaded"}}'),
+    "no-choices": answer(b'{"detail": "not found"}'),
+}
