@@ -84,7 +84,14 @@ class _EmbedLLM(nn.Module):
 
 
 def embedllm_mf(
-    data: Correctness, vectors: Vectors, seed: int = 0, n_epochs: int = 50, batch: int = 2048, noise: float = 0.05
+    data: Correctness,
+    vectors: Vectors,
+    seed: int = 0,
+    *,
+    n_epochs: int = 50,
+    batch: int = 2048,
+    noise: float = 0.05,
+    learning_rate: float = 1e-4,
 ) -> Floats:
     """Run EmbedLLM's published procedure (arXiv 2410.02223, its released code), with shuffled in-memory batches.
 
@@ -99,7 +106,7 @@ def embedllm_mf(
     train = data.split == "train"
     question, model = (torch.as_tensor(index) for index in np.nonzero(data.observed & train[:, None]))
     label = torch.as_tensor(data.label)[question, model].round().long()
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, weight_decay=1e-5)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, weight_decay=1e-5)
     for _ in range(n_epochs):
         for rows in torch.randperm(len(label), generator=generator).split(batch):
             noisy = x[question[rows]] + noise * torch.randn(len(rows), x.shape[1], generator=generator)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from data.log import CorrectnessLog
 from data.tables import SPLITS
+from training.errors import TrainingError
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,18 @@ class Correctness:
             _feed(digest, texts)
         digest.update(np.ascontiguousarray(self.label).tobytes())
         return digest.hexdigest()[:16]
+
+
+def require_every_split(data: Correctness) -> None:
+    """Refuse data that has no answered question in one of the splits, saying what there is: TrainingError."""
+    counts = {split: int(data.observed[data.part(split)].any(axis=1).sum()) for split in SPLITS}
+    empty = [split for split, n in counts.items() if n == 0]
+    if empty:
+        found = ", ".join(f"{n:,} {split}" for split, n in counts.items())
+        raise TrainingError(
+            f"no answered question in {' and '.join(empty)} (found {found}): "
+            "training needs some in each of train, val and test; import more questions"
+        )
 
 
 def _feed(digest: "hashlib._Hash", texts: Sequence[str]) -> None:
