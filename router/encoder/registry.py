@@ -57,6 +57,21 @@ def _open_lsa(folder: Path) -> Encoder:
     return LsaEncoder.open(folder)
 
 
+def _load_llm2vec(_prompts: Sequence[str], argument: str) -> Encoder:
+    from router.encoder.llm2vec import Llm2VecEncoder
+
+    if not argument:
+        raise EncoderError("llm2vec needs the folder of a checkpoint: say `llm2vec:PATH`")
+    return Llm2VecEncoder.load(Path(argument))
+
+
+def _open_llm2vec(folder: Path) -> Encoder:
+    from router.encoder.llm2vec import Llm2VecEncoder
+
+    return Llm2VecEncoder.open(folder)
+
+
 KINDS = {
     "lsa": Kind("lsa", _fit_lsa, _open_lsa),
+    "llm2vec": Kind("llm2vec:PATH", _load_llm2vec, _open_llm2vec),
 }

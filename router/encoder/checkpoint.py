@@ -1,0 +1,90 @@
+"""A decoder-only checkpoint on disk: where it lies, what names it, and why it may be refused before it is loaded.
+
+It reads file names, JSON and bytes; loading the weights is `router.encoder.llm2vec`'s matter.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from router.errors import EncoderError
+
+# what defines a checkpoint's vectors, and nothing else (no README, no optimizer state, no generation settings)
+DEFINING_FILES = (
+    "config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "pytorch_model*",
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder that transformers can load; for a SentenceTransformer folder, the transformer's part of it."""
+
+    folder: Path
+
+    @classmethod
+    def find(cls, path: Path) -> "Checkpoint":
+        """Find the checkpoint at a path; EncoderError where there is none, or one that is causal or an adapter."""
+        path = path.expanduser().absolute()
+        if not path.is_dir():
+            raise EncoderError(
+                f"no checkpoint folder at {path}: llm2vec:PATH names a folder with config.json and weights"
+            )
+        folder = _transformer_folder(path)
+        if (folder / "adapter_config.json").is_file():
+            raise EncoderError(
+                f"{folder} is a PEFT adapter (adapter_config.json), not a whole checkpoint: merge it into its base "
+                "model first (`merge_and_unload()`, then `save_pretrained`)"
+            )
+        config = _read_json(folder / "config.json")
+        if not isinstance(config, dict):
+            raise EncoderError(f"{folder / 'config.json'} is not a JSON object")
+        if config.get("is_encoder_decoder"):
+            raise EncoderError(f"{folder} is an encoder-decoder model, llm2vec takes decoder-only checkpoints")
+        text_config = config.get("text_config")  # a multimodal checkpoint keeps its decoder's settings there
+        if (text_config if isinstance(text_config, dict) else config).get("is_causal") is not False:
+            raise EncoderError(
+                f"{folder} is a causal checkpoint: its tokens see only what stands before them, and the mean of their "
+                'states is a poor vector. Train it to read both ways (LLM2Vec), then set "is_causal": false in its '
+                "config.json"
+            )
+        return cls(folder)
+
+    def fingerprint(self) -> str:
+        """Name the checkpoint by the content of its files, read in a stream: 64 hexadecimal digits."""
+        digest = hashlib.sha256()
+        paths = {path for pattern in DEFINING_FILES for path in self.folder.glob(pattern) if path.is_file()}
+        for path in sorted(paths):
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
+
+def _transformer_folder(path: Path) -> Path:
+    """Step into the transformer of a SentenceTransformer folder, which modules.json names; else stay."""
+    if not (path / "modules.json").is_file():
+        return path
+    modules = _read_json(path / "modules.json")
+    for module in modules if isinstance(modules, list) else []:
+        if isinstance(module, dict) and str(module.get("type", "")).endswith(".Transformer"):
+            return path / str(module.get("path", ""))
+    raise EncoderError(f"{path / 'modules.json'} names no Transformer module")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EncoderError(
+            f"{path} cannot be read: {error}; a checkpoint has a config.json beside its weights"
+        ) from error

@@ -1,0 +1,195 @@
+"""LLM2Vec: a decoder-only checkpoint that reads both ways, its hidden states averaged (arXiv 2404.05961).
+
+Any architecture that transformers knows, as long as its config says `is_causal: false` and its attention obeys: some
+architectures ignore the setting, some obey it only in unpadded batches, so that the model is tried before it is
+trusted. Nothing is ever fetched: a path is a folder on disk.
+"""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoModel, AutoTokenizer
+
+from router.encoder.base import Vectors
+from router.encoder.checkpoint import Checkpoint
+from router.encoder.text import readable, surplus
+from router.errors import EncoderError
+
+MAX_TOKENS = 512  # as LLM2Vec was trained
+CHARS_PER_TOKEN = 16  # a longer prompt is cut before it is tokenized
+TOKENS_PER_BATCH = 8_192
+MOVED = 1e-6  # relative to the state; a causal model's first state does not move at all
+
+PaddingSide = Literal["left", "right"]
+
+
+class Llm2VecEncoder:
+    """Encodes prompts as the masked mean of a bidirectional decoder's last hidden states, in float32."""
+
+    depends_on_logs = False
+
+    def __init__(
+        self, checkpoint: Checkpoint, tokenizer: Any, model: Any, max_tokens: int, padding_side: PaddingSide = "right"
+    ) -> None:
+        self.max_tokens = max_tokens
+        self.padding_side: PaddingSide = padding_side
+        self._checkpoint = checkpoint
+        self._tokenizer = tokenizer
+        self._model = model
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        *,
+        max_tokens: int = MAX_TOKENS,
+        device: str = "cpu",
+        attention: str | None = None,
+        padding_side: PaddingSide = "right",
+    ) -> "Llm2VecEncoder":
+        """Load a checkpoint; EncoderError where it is none, causal by its config, or causal in spite of it.
+
+        attention: transformers' name of an attention implementation ("eager", "sdpa"); None is its own choice.
+        """
+        checkpoint = Checkpoint.find(path)
+        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **local)
+            model, loading = AutoModel.from_pretrained(
+                checkpoint.folder,
+                dtype=torch.float32,
+                attn_implementation=attention,
+                output_loading_info=True,
+                **local,
+            )
+        except (OSError, ValueError, RuntimeError, ImportError, SafetensorError, StrictDataclassError) as error:
+            raise EncoderError(f"transformers cannot load {checkpoint.folder}: {error}") from error
+        if loading["missing_keys"]:
+            missing = sorted(loading["missing_keys"])
+            raise EncoderError(f"{checkpoint.folder} lacks {len(missing)} weights of its model, such as {missing[0]}")
+        if "position_ids" not in inspect.signature(model.forward).parameters:
+            raise EncoderError(f"{type(model).__name__} takes no position_ids, so that padding would move its vectors")
+        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_tokens
+        encoder = cls(checkpoint, tokenizer, model.to(device).eval(), min(max_tokens, positions), padding_side)
+        encoder.refuse_causal()
+        return encoder
+
+    @classmethod
+    def open(cls, folder: Path) -> "Llm2VecEncoder":
+        """Bring a saved encoder back from its checkpoint; EncoderError where that is gone or has changed."""
+        saved = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+        found = _fingerprint(Checkpoint.find(Path(saved["path"])), saved["max_tokens"])
+        if found != saved["fingerprint"]:
+            raise EncoderError(
+                f"the checkpoint at {saved['path']} has changed since the artifact was trained: its fingerprint is "
+                f"{found}, was {saved['fingerprint']}; put the old one back or train again"
+            )
+        encoder = cls.load(Path(saved["path"]), max_tokens=saved["max_tokens"])
+        encoder.fingerprint = found  # gigabytes are read once
+        return encoder
+
+    def save(self, folder: Path) -> None:
+        """Write encoder.json: where the checkpoint lies and what it was; the weights stay where they are."""
+        saved = {
+            "kind": "llm2vec",
+            "path": str(self._checkpoint.folder),
+            "max_tokens": self.max_tokens,
+            "fingerprint": self.fingerprint,
+        }
+        (folder / "encoder.json").write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
+
+    @property
+    def dim(self) -> int:
+        return int(self._model.config.get_text_config().hidden_size)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Name the encoder by what defines its vectors: 16 hexadecimal digits."""
+        return _fingerprint(self._checkpoint, self.max_tokens)
+
+    @torch.inference_mode()
+    def encode(self, prompts: Sequence[str]) -> Vectors:
+        """Encode prompts as an array of shape (n_prompts, dim); a prompt without a token is all zeros."""
+        vectors = np.zeros((len(prompts), self.dim), dtype=np.float32)  # (N, D)
+        tokens = [self._tokenize(prompt) for prompt in prompts]
+        for rows in _batches([len(row) for row in tokens]):
+            mask, states = self._states([tokens[row] for row in rows], self.padding_side)  # (B, T), (B, T, D)
+            summed = torch.where(mask[..., None], states, 0.0).sum(dim=1)  # (B, D)
+            vectors[rows] = (summed / mask.sum(dim=1, keepdim=True)).float().cpu().numpy()
+        return vectors
+
+    @torch.inference_mode()
+    def refuse_causal(self) -> None:
+        """Try the model: a shorter text's first state must move with its last token, padded on either side or not."""
+        special = set(self._tokenizer.all_special_ids)
+        plain = [token for token in range(len(self._tokenizer)) if token not in special]
+        picked = [plain[i * (len(plain) - 1) // 15] for i in range(16)]
+        short, long, changes = picked[:5], picked[:9], picked[9:]
+        trials: list[tuple[list[list[int]], PaddingSide]] = [([long], "right"), ([long], "left"), ([], "right")]
+        for companions, side in trials:
+            first = self._first_state([short, *companions], side)
+            moves = [
+                float((self._first_state([[*short[:-1], last], *companions], side) - first).abs().max())
+                for last in changes
+            ]
+            if not max(moves) > MOVED * float(first.abs().max()):
+                where = f"in batches padded on the {side}" if companions else "in unpadded batches"
+                raise EncoderError(
+                    f"{self._checkpoint.folder} stayed causal {where}, although its config says is_causal: false: "
+                    f"{type(self._model).__name__} does not obey it with {self._model.config._attn_implementation} "
+                    "attention, so it cannot serve as an llm2vec encoder"
+                )
+
+    def _first_state(self, tokens: Sequence[list[int]], side: PaddingSide) -> Tensor:
+        """Run a batch and take the state of the first row's first token, of shape (D,)."""
+        mask, states = self._states(tokens, side)
+        return states[0, int(mask[0].int().argmax())]
+
+    def _tokenize(self, prompt: str) -> list[int]:
+        """Tokenize with the checkpoint's special tokens, and cut the middle out of what is too long."""
+        text = readable(prompt, self.max_tokens * CHARS_PER_TOKEN)
+        tokens: list[int] = self._tokenizer(text, padding=False, truncation=False, verbose=False)["input_ids"]
+        del tokens[surplus(len(tokens), self.max_tokens)]
+        return tokens
+
+    def _states(self, tokens: Sequence[list[int]], side: PaddingSide) -> tuple[Tensor, Tensor]:
+        """Run the model on one padded batch: its mask of shape (B, T), and the last states of shape (B, T, D)."""
+        width = max(len(row) for row in tokens)
+        pad = self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else self._tokenizer.eos_token_id
+        ids = torch.full((len(tokens), width), pad or 0)  # (B, T); what pads is masked, so that any token does
+        mask = torch.zeros((len(tokens), width), dtype=torch.bool)  # (B, T)
+        for i, row in enumerate(tokens):
+            columns = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
+            ids[i, columns] = torch.tensor(row)
+            mask[i, columns] = True
+        ids, mask = ids.to(self._model.device), mask.to(self._model.device)
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)  # a token's position does not depend on the padding
+        output = self._model(input_ids=ids, attention_mask=mask.long(), position_ids=positions, use_cache=False)
+        return mask, output.last_hidden_state
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Group rows of similar length into batches of a bounded size; rows without a token are left out."""
+    batch: list[int] = []
+    for row in sorted((row for row, length in enumerate(lengths) if length), key=lambda row: (lengths[row], row)):
+        if batch and (len(batch) + 1) * lengths[row] > TOKENS_PER_BATCH:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _fingerprint(checkpoint: Checkpoint, max_tokens: int) -> str:
+    named = f"llm2vec 1, mean pooling, {max_tokens} tokens, float32, {checkpoint.fingerprint()}"
+    return hashlib.sha256(named.encode()).hexdigest()[:16]

@@ -1,0 +1,326 @@
+"""The llm2vec encoder on tiny random checkpoints, written to disk and loaded as any other checkpoint."""
+
+import json
+import shutil
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from router.encoder.llm2vec import Llm2VecEncoder
+from router.encoder.registry import fit_encoder, open_encoder
+from router.errors import EncoderError
+
+PROMPTS = [
+    "How many eggs does Janet sell at the market every day, if her ducks lay 16 and she eats three for breakfast?",
+    "What is 7 times 8?",
+    "Name the capital of France, please; then say in which year the tower was built, who built it, and from what.",
+    "Is 91 prime?",
+]
+ARCHITECTURES = [
+    *((name, attention) for name in ("llama", "qwen3", "mistral", "gemma3_text") for attention in ("eager", "sdpa")),
+    ("gemma2", "eager"),  # transformers has no sdpa for its soft-capped attention
+]
+HIDDEN = 32
+
+Checkpoints = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<pad>", "<s>", "</s>"]
+    bpe.train_from_iterator(
+        PROMPTS,
+        trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+    )
+    bpe.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    special_tokens = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, **special_tokens)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Checkpoints:
+    """Write a tiny random checkpoint of an architecture, with settings added to its config.json."""
+
+    def write(architecture: str = "llama", name: str = "checkpoint", **settings: object) -> Path:
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(
+            architecture,
+            vocab_size=320,
+            hidden_size=HIDDEN,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+        folder = tmp_path / name
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
+        tokenizer.save_pretrained(folder)
+        edit_config(folder, **{"is_causal": False, **settings})
+        return folder
+
+    return write
+
+
+def edit_config(folder: Path, **settings: object) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | settings
+    kept = {key: value for key, value in config.items() if value is not None}
+    path.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def furthest(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    return float(np.abs(a - b).max())
+
+
+def singly(encoder: Llm2VecEncoder, prompts: Sequence[str]) -> NDArray[np.float32]:
+    return np.vstack([encoder.encode([prompt]) for prompt in prompts])
+
+
+@pytest.mark.parametrize(("architecture", "attention"), ARCHITECTURES)
+def test_padding_does_not_move_a_vector(architecture: str, attention: str, checkpoint: Checkpoints) -> None:
+    folder = checkpoint(architecture)
+    right = Llm2VecEncoder.load(folder, attention=attention)
+    left = Llm2VecEncoder.load(folder, attention=attention, padding_side="left")
+    batch = right.encode(PROMPTS)
+    assert batch.shape == (4, HIDDEN)
+    assert batch.dtype == np.float32
+    assert furthest(batch, left.encode(PROMPTS)) < 1e-5
+    assert furthest(batch, singly(right, PROMPTS)) < 1e-5
+    assert furthest(batch[:1], batch[1:]) > 0.01  # the prompts are told apart
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_sliding_window_shorter_than_the_prompt_keeps_padding_out(attention: str, checkpoint: Checkpoints) -> None:
+    folder = checkpoint("mistral", sliding_window=6)
+    right = Llm2VecEncoder.load(folder, attention=attention)
+    left = Llm2VecEncoder.load(folder, attention=attention, padding_side="left")
+    assert np.isfinite(left.encode(PROMPTS)).all()
+    assert furthest(right.encode(PROMPTS), left.encode(PROMPTS)) < 1e-5
+    assert furthest(right.encode(PROMPTS), singly(right, PROMPTS)) < 1e-5
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_padded_side_is_where_it_says(side: str, checkpoint: Checkpoints) -> None:
+    encoder = Llm2VecEncoder.load(checkpoint())
+    mask, _ = encoder._states([[5, 6], [5, 6, 7, 8]], "left" if side == "left" else "right")
+    assert mask[0].tolist() == ([False, False, True, True] if side == "left" else [True, True, False, False])
+
+
+def test_the_mean_is_over_the_prompt_and_not_its_padding(checkpoint: Checkpoints) -> None:
+    encoder = Llm2VecEncoder.load(checkpoint())
+    tokens = encoder._tokenize(PROMPTS[1])
+    with torch.inference_mode():
+        states = encoder._model(input_ids=torch.tensor([tokens])).last_hidden_state[0]
+    assert furthest(encoder.encode(PROMPTS)[1], states.mean(dim=0).numpy()) < 1e-5
+
+
+@pytest.mark.parametrize("is_causal", [None, True, "false"])
+def test_a_causal_checkpoint_is_refused_with_the_remedy(is_causal: object, checkpoint: Checkpoints) -> None:
+    folder = checkpoint(is_causal=is_causal)
+    with pytest.raises(EncoderError, match=r'causal checkpoint.*"is_causal": false in its config\.json'):
+        Llm2VecEncoder.load(folder)
+
+
+def test_gemma_2_with_its_own_bidirectional_setting_alone_is_refused(checkpoint: Checkpoints) -> None:
+    folder = checkpoint("gemma2", is_causal=None, use_bidirectional_attention=True)
+    with pytest.raises(EncoderError, match="is a causal checkpoint"):
+        Llm2VecEncoder.load(folder)
+
+
+def test_an_architecture_that_ignores_the_setting_is_refused(checkpoint: Checkpoints) -> None:
+    folder = checkpoint("openai-gpt")
+    with pytest.raises(EncoderError, match=r"stayed causal in batches padded on the right.*OpenAIGPTModel"):
+        Llm2VecEncoder.load(folder)
+
+
+def test_a_model_that_is_causal_in_unpadded_batches_only_is_refused(checkpoint: Checkpoints) -> None:
+    folder = checkpoint("stablelm")
+    with pytest.raises(EncoderError, match=r"stayed causal in unpadded batches.*StableLmModel.*sdpa"):
+        Llm2VecEncoder.load(folder, attention="sdpa")
+
+
+def test_a_model_that_is_causal_in_padded_batches_only_is_refused(checkpoint: Checkpoints) -> None:
+    encoder = Llm2VecEncoder.load(checkpoint(), attention="sdpa")
+    encoder._model.config.is_causal = True  # as where the setting stands on the attention modules alone
+    for layer in encoder._model.layers:
+        layer.self_attn.forward = _never_causal(layer.self_attn.forward)
+    with pytest.raises(EncoderError, match="stayed causal in batches padded on the right"):
+        encoder.refuse_causal()
+
+
+def _never_causal(forward: Callable[..., object]) -> Callable[..., object]:
+    return lambda *args, **kwargs: forward(*args, **{**kwargs, "is_causal": False})
+
+
+def test_a_bare_adapter_is_refused_as_one(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}', encoding="utf-8")
+    with pytest.raises(EncoderError, match=r"PEFT adapter.*merge it"):
+        Llm2VecEncoder.load(tmp_path)
+
+
+def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match=r"config\.json cannot be read"):
+        Llm2VecEncoder.load(tmp_path)
+
+
+def test_a_path_that_is_no_folder_is_refused_and_never_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket.socket, "connect", _refuse_network)
+    with pytest.raises(EncoderError, match="no checkpoint folder at"):
+        fit_encoder("llm2vec:meta-llama/Llama-3.2-1B", PROMPTS)
+
+
+def test_loading_opens_no_connection(monkeypatch: pytest.MonkeyPatch, checkpoint: Checkpoints) -> None:
+    folder = checkpoint("mistral")
+    monkeypatch.setattr(socket.socket, "connect", _refuse_network)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    assert Llm2VecEncoder.load(folder).dim == HIDDEN
+
+
+def _refuse_network(*args: object) -> None:
+    raise AssertionError(f"a connection was opened: {args}")
+
+
+def test_missing_weights_are_not_made_up(checkpoint: Checkpoints) -> None:
+    folder = checkpoint()
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(EncoderError, match=r"lacks 1 weights.*layers\.1\.mlp\.up_proj\.weight"):
+        Llm2VecEncoder.load(folder)
+
+
+@pytest.mark.parametrize("change", ["truncated", "absent", "of another size"])
+def test_broken_weights_are_an_encoder_error(change: str, checkpoint: Checkpoints) -> None:
+    folder = checkpoint()
+    path = folder / "model.safetensors"
+    if change == "truncated":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif change == "absent":
+        path.unlink()
+    else:
+        edit_config(folder, hidden_size=64)
+    with pytest.raises(EncoderError, match="transformers cannot load"):
+        Llm2VecEncoder.load(folder)
+
+
+def test_an_unknown_architecture_is_an_encoder_error(checkpoint: Checkpoints) -> None:
+    folder = checkpoint(model_type="no-such-thing")
+    with pytest.raises(EncoderError, match="transformers cannot load"):
+        Llm2VecEncoder.load(folder)
+
+
+def test_a_sentence_transformer_folder_is_stepped_into(tmp_path: Path, checkpoint: Checkpoints) -> None:
+    plain = checkpoint()
+    folder = tmp_path / "sentence_transformer"
+    shutil.copytree(plain, folder / "0_Transformer")
+    modules = [
+        {"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    encoder = Llm2VecEncoder.load(folder)
+    assert encoder.fingerprint == Llm2VecEncoder.load(plain).fingerprint
+    assert furthest(encoder.encode(PROMPTS), Llm2VecEncoder.load(plain).encode(PROMPTS)) == 0
+
+
+def test_a_long_prompt_keeps_its_head_and_tail(checkpoint: Checkpoints) -> None:
+    encoder = Llm2VecEncoder.load(checkpoint(), max_tokens=16)
+    middle = " and so on" * 10
+    assert encoder.max_tokens == 16
+    assert len(encoder._tokenize(PROMPTS[0] + middle + PROMPTS[2])) == 16
+    assert encoder._tokenize(PROMPTS[0] + middle + PROMPTS[2])[0] == 1  # <s> stays
+    ends = encoder.encode([PROMPTS[0] + middle + PROMPTS[2], PROMPTS[0] + middle * 2 + PROMPTS[2]])
+    assert furthest(ends[0], ends[1]) < 1e-6
+    assert furthest(ends[0], encoder.encode([PROMPTS[0] + middle + PROMPTS[1]])[0]) > 1e-3
+
+
+def test_the_token_limit_is_at_most_the_models(checkpoint: Checkpoints) -> None:
+    assert Llm2VecEncoder.load(checkpoint(max_position_embeddings=64)).max_tokens == 64
+
+
+def test_batches_of_many_lengths_equal_single_prompts(checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.encoder.llm2vec.TOKENS_PER_BATCH", 64)
+    encoder = Llm2VecEncoder.load(checkpoint())
+    prompts = [PROMPTS[0][:length] for length in (70, 3, 0, 55, 1, 90, 12, 30)]
+    assert furthest(encoder.encode(prompts), singly(encoder, prompts)) < 1e-5
+
+
+def test_no_prompts_give_no_rows(checkpoint: Checkpoints) -> None:
+    assert Llm2VecEncoder.load(checkpoint()).encode([]).shape == (0, HIDDEN)
+
+
+def test_a_prompt_without_a_token_is_all_zeros(checkpoint: Checkpoints) -> None:
+    folder = checkpoint()
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"post_processor": None}), encoding="utf-8")
+    vectors = Llm2VecEncoder.load(folder).encode(["", PROMPTS[1]])
+    assert not vectors[0].any()
+    assert vectors[1].any()
+
+
+@pytest.mark.parametrize("prompt", ["\ud800 lone", "nul \0 byte", "🙂" * 50, "مرحبا", "x" * 1_000_000])
+def test_odd_text_is_encoded(prompt: str, checkpoint: Checkpoints) -> None:
+    assert np.isfinite(Llm2VecEncoder.load(checkpoint(), max_tokens=64).encode([prompt])).all()
+
+
+def test_a_tokenizer_without_a_pad_token_pads_with_another(checkpoint: Checkpoints) -> None:
+    folder = checkpoint()
+    padded = Llm2VecEncoder.load(folder).encode(PROMPTS)
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    del settings["pad_token"]
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    encoder = Llm2VecEncoder.load(folder)
+    assert encoder._tokenizer.pad_token is None
+    assert furthest(encoder.encode(PROMPTS), padded) < 1e-6
+
+
+def test_a_saved_encoder_comes_back_the_same(tmp_path: Path, checkpoint: Checkpoints) -> None:
+    encoder = fit_encoder(f"llm2vec:{checkpoint()}", PROMPTS)
+    saved = tmp_path / "encoder"
+    saved.mkdir()
+    encoder.save(saved)
+    opened = open_encoder(saved)
+    assert [path.name for path in saved.iterdir()] == ["encoder.json"]
+    assert opened.fingerprint == encoder.fingerprint
+    assert opened.depends_on_logs is False
+    assert furthest(opened.encode(PROMPTS), encoder.encode(PROMPTS)) == 0
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_checkpoint_that_changed_after_training_is_refused(
+    file: str, tmp_path: Path, checkpoint: Checkpoints
+) -> None:
+    folder = checkpoint()
+    saved = tmp_path / "encoder"
+    saved.mkdir()
+    Llm2VecEncoder.load(folder).save(saved)
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[:-1] + b" " if file == "model.safetensors" else content + b"\n")
+    with pytest.raises(EncoderError, match="has changed since the artifact was trained"):
+        open_encoder(saved)
+
+
+def test_the_fingerprint_is_of_the_content_and_the_limit_not_of_the_path(checkpoint: Checkpoints) -> None:
+    a, b, other = checkpoint(name="a"), checkpoint(name="b"), checkpoint("qwen3", name="c")
+    (b / "README.md").write_text("a model card", encoding="utf-8")
+    fingerprint = Llm2VecEncoder.load(a).fingerprint
+    assert len(fingerprint) == 16
+    assert Llm2VecEncoder.load(b).fingerprint == fingerprint
+    assert Llm2VecEncoder.load(other).fingerprint != fingerprint
+    assert Llm2VecEncoder.load(a, max_tokens=100).fingerprint != fingerprint
