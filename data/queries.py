@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, case, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, func, select
 
 from data.log import CorrectnessLog
 from data.tables import Artifact, Decision, JobRun, Model, ModelAlias, Outcome, Promotion, Question, QuestionVector
@@ -74,20 +74,30 @@ class JobRow:
 
 
 @dataclass(frozen=True)
-class Contradictions:
-    """How often one source's new observations contradict the earlier ones of the same model and question."""
+class RepeatRate:
+    """How often the logs disagree with themselves.
 
-    source: str
+    n_pairs counts the models and questions that were observed more than once; n_disagreeing adds up, over these, the
+    share of pairs of observations with different labels, which more repeats do not raise.
+    """
+
     n_pairs: int
-    n_contradicting: int
+    n_disagreeing: float
 
 
 @dataclass(frozen=True)
-class RepeatRate:
-    """How often the logs disagree with themselves: pairs observed more than once, and those with both labels."""
+class LastIds:
+    """The newest question and model."""
 
-    n_pairs: int
-    n_disagreeing: int
+    question: int
+    model: int
+
+
+def last_ids(engine: Engine) -> LastIds:
+    """Where questions and models end now; what is added later has higher ids."""
+    with engine.connect() as connection:
+        question = connection.execute(select(func.max(Question.id))).scalar()
+        return LastIds(question or 0, connection.execute(select(func.max(Model.id))).scalar() or 0)
 
 
 def read_log(engine: Engine, *, up_to_outcome: int | None = None, after_outcome: int | None = None) -> CorrectnessLog:
@@ -147,6 +157,19 @@ def champion(at: Engine | Connection) -> ChampionRow | None:
     if isinstance(at, Engine):
         with at.connect() as connection:
             return champion(connection)
+    return _promoted(at, Promotion.id == select(func.max(Promotion.id)).scalar_subquery())
+
+
+def rollback_target(engine: Engine) -> ChampionRow | None:
+    """What a rollback brings back: the champion before this one, if there was one."""
+    with engine.connect() as connection:
+        current = champion(connection)
+        if current is None or current.parent_id is None:
+            return None
+        return _promoted(connection, Promotion.id == current.parent_id)
+
+
+def _promoted(connection: Connection, which: ColumnElement[bool]) -> ChampionRow | None:
     statement = (
         select(
             Promotion.id,
@@ -159,10 +182,9 @@ def champion(at: Engine | Connection) -> ChampionRow | None:
             Promotion.parent_id,
         )
         .join(Artifact, Artifact.id == Promotion.artifact_id)
-        .order_by(Promotion.id.desc())
-        .limit(1)
+        .where(which)
     )
-    row = at.execute(statement).one_or_none()
+    row = connection.execute(statement).one_or_none()
     return None if row is None else ChampionRow(*row)
 
 
@@ -232,39 +254,46 @@ def observed_pairs(engine: Engine, source: str) -> set[tuple[int, int]]:
         return {(row.question_id, row.model_id) for row in connection.execute(statement)}
 
 
-def contradictions(engine: Engine, after_outcome: int) -> list[Contradictions]:
-    """Compare what came after an outcome with what was there: for each source, on the pairs that both observed.
+def additions(engine: Engine, after_outcome: int, up_to_outcome: int | None = None) -> pd.DataFrame:
+    """What each source added after an outcome, beside what was known of the same model and question until then.
 
-    A pair contradicts where the mean labels of the two lie on different sides of one half.
+    One row a source, question and model: `source`, `question` (its id), `benchmark`, `group`, `model_name`, `n` and
+    `n_right` observations added, `n_earlier` and `n_earlier_right` before (0 where there were none).
     """
-    earlier = _mean_labels(_between(None, after_outcome)).subquery("earlier")
-    later = _mean_labels(_between(after_outcome, None), Outcome.source).subquery("later")
-    differs = case(((earlier.c.label >= 0.5) != (later.c.label >= 0.5), 1), else_=0)
+    earlier = _counts(_between(None, after_outcome)).subquery("earlier")
+    later = _counts(_between(after_outcome, up_to_outcome), Outcome.source).subquery("later")
+    same_pair = and_(earlier.c.question_id == later.c.question_id, earlier.c.model_id == later.c.model_id)
     statement = (
-        select(later.c.source, func.count(), func.sum(differs))
-        .join(earlier, and_(earlier.c.question_id == later.c.question_id, earlier.c.model_id == later.c.model_id))
-        .group_by(later.c.source)
-        .order_by(later.c.source)
+        select(
+            later.c.source,
+            Question.id.label("question"),
+            Question.benchmark,
+            Question.group_id.label("group"),
+            Model.name.label("model_name"),
+            later.c.n,
+            later.c.n_right,
+            func.coalesce(earlier.c.n, 0).label("n_earlier"),
+            func.coalesce(earlier.c.n_right, 0).label("n_earlier_right"),
+        )
+        .join(Question, Question.id == later.c.question_id)
+        .join(Model, Model.id == later.c.model_id)
+        .outerjoin(earlier, same_pair)
+        .where(Question.group_id.is_not(None))
+        .order_by(later.c.source, Question.id, Model.id)
     )
     with engine.connect() as connection:
-        return [
-            Contradictions(source, int(n), int(differing)) for source, n, differing in connection.execute(statement)
-        ]
+        return _frame(connection, statement)
 
 
 def repeat_rate(engine: Engine, up_to_outcome: int | None = None) -> RepeatRate:
-    """How often a model and question that were observed more than once have both labels."""
-    pairs = (
-        select(func.min(Outcome.label).label("low"), func.max(Outcome.label).label("high"))
-        .where(_between(None, up_to_outcome))
-        .group_by(Outcome.question_id, Outcome.model_id)
-        .having(func.count() > 1)
-        .subquery()
-    )
-    statement = select(func.count(), func.coalesce(func.sum(pairs.c.high - pairs.c.low), 0)).select_from(pairs)
+    """How often repeated observations of one model on one question disagree."""
+    pairs = _counts(_between(None, up_to_outcome)).having(func.count() > 1).subquery()
+    n, n_right = pairs.c.n, pairs.c.n_right
+    disagreeing = 2.0 * n_right * (n - n_right) / (n * (n - 1))  # of two of its observations, drawn at random
+    statement = select(func.count(), func.coalesce(func.sum(disagreeing), 0.0)).select_from(pairs)
     with engine.connect() as connection:
         n_pairs, n_disagreeing = connection.execute(statement).one()
-    return RepeatRate(int(n_pairs), int(n_disagreeing))
+    return RepeatRate(int(n_pairs), float(n_disagreeing))
 
 
 def decisions(engine: Engine, limit: int = 1000) -> list[dict[str, Any]]:
@@ -279,9 +308,9 @@ def _between(after: int | None, up_to: int | None) -> ColumnElement[bool]:
     return and_(Outcome.id > (after or 0), *([] if up_to is None else [Outcome.id <= up_to]))
 
 
-def _mean_labels(seen: ColumnElement[bool], *also_by: Any) -> Select[*tuple[Any, ...]]:
+def _counts(seen: ColumnElement[bool], *also_by: Any) -> Select[*tuple[Any, ...]]:
     by = (Outcome.question_id, Outcome.model_id, *also_by)
-    return select(*by, func.avg(Outcome.label * 1.0).label("label")).where(seen).group_by(*by)
+    return select(*by, func.count().label("n"), func.sum(Outcome.label).label("n_right")).where(seen).group_by(*by)
 
 
 def _frame(connection: Connection, statement: Select[*tuple[Any, ...]]) -> pd.DataFrame:

@@ -1,0 +1,134 @@
+"""A log's table read row by row, whatever its file type: .csv, .jsonl or .parquet.
+
+What is not a row of the table (undecodable, of another width, not JSON) is set aside here; what its cells mean is for
+the importers to judge.
+"""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.errors import LogFormatError
+from data.importers.rejects import Rejects
+
+BATCH_ROWS = 8192
+MAX_FIELD_CHARS = 2**31 - 1  # a prompt may be a book; the csv module's own limit is 131072
+BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row and the line that it starts on (in a parquet file, its number)."""
+
+    line: int
+    cells: dict[str, object]
+
+
+class Table:
+    """One file of a log. `n_done` of `n_total` (bytes, in parquet rows) tells how far reading it has come."""
+
+    def __init__(self, path: Path, rejects: Rejects, needed: Sequence[str] = ()) -> None:
+        self.path = path
+        self.rejects = rejects
+        self.n_done = 0
+        self.n_total = max(path.stat().st_size, 1)
+        if path.suffix == ".parquet":
+            self.columns = self._parquet_columns()
+        else:
+            self.columns = self._csv_columns() if path.suffix == ".csv" else self._jsonl_columns()
+        missing = [column for column in needed if column not in self.columns]
+        if missing:
+            raise LogFormatError(
+                f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
+                f"it has {', '.join(self.columns) or 'none'}"
+            )
+
+    def __iter__(self) -> Iterator[Row]:
+        self.n_done = 0
+        if self.path.suffix == ".parquet":
+            return self._parquet_rows()
+        return self._csv_rows() if self.path.suffix == ".csv" else self._jsonl_rows()
+
+    def reject(self, row: Row, reason: str) -> None:
+        """Set one of this table's rows aside."""
+        self.rejects.add(self.path.name, row.line, reason, row.cells)
+
+    def _lines(self) -> Iterator[str]:
+        """Decode line by line; bytes that are not UTF-8 become lone surrogates, which `Row`s are checked for."""
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file):
+                self.n_done += len(line)
+                yield (line.removeprefix(BOM) if number == 0 else line).decode("utf-8", "surrogateescape")
+
+    def _csv_columns(self) -> tuple[str, ...]:
+        csv.field_size_limit(MAX_FIELD_CHARS)
+        header = next(csv.reader(self._lines()), [])
+        columns = tuple(column.strip() for column in header)
+        repeated = {column for column in columns if columns.count(column) > 1}
+        if repeated:
+            raise LogFormatError(f"{self.path} has more than one column {', '.join(sorted(repeated))}")
+        return columns
+
+    def _csv_rows(self) -> Iterator[Row]:
+        reader = csv.reader(self._lines(), strict=True)
+        next(reader)
+        while True:
+            line = reader.line_num + 1
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                self.rejects.add(self.path.name, line, f"not CSV: {error}", None)
+                continue
+            if not fields:
+                continue
+            if len(fields) != len(self.columns):
+                self.rejects.add(self.path.name, line, f"{len(fields)} columns, not {len(self.columns)}", fields)
+                continue
+            yield Row(line, dict(zip(self.columns, fields, strict=True)))
+
+    def _jsonl_columns(self) -> tuple[str, ...]:
+        """The keys of the first object; a later row may have others."""
+        silent = Table.__new__(Table)
+        silent.path, silent.rejects, silent.n_done = self.path, Rejects(), 0
+        first = next(silent._jsonl_rows(), None)
+        return () if first is None else tuple(first.cells)
+
+    def _jsonl_rows(self) -> Iterator[Row]:
+        for number, text in enumerate(self._lines(), start=1):
+            if not text.strip():
+                continue
+            try:
+                cells = json.loads(text)
+            except ValueError as error:
+                self.rejects.add(self.path.name, number, f"not JSON: {error}", text.rstrip("\n"))
+                continue
+            if not isinstance(cells, dict):
+                self.rejects.add(self.path.name, number, "not a JSON object", cells)
+                continue
+            yield Row(number, cells)
+
+    def _parquet_columns(self) -> tuple[str, ...]:
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            file = pyarrow.parquet.ParquetFile(self.path)
+        except pyarrow.ArrowException as error:
+            raise LogFormatError(f"{self.path} is not a parquet file: {error}") from None
+        with file:
+            self.n_total = max(file.metadata.num_rows, 1)
+            return tuple(file.schema_arrow.names)
+
+    def _parquet_rows(self) -> Iterator[Row]:
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                lists = batch.to_pydict()
+                for cells in zip(*lists.values(), strict=True):
+                    self.n_done += 1
+                    yield Row(self.n_done, dict(zip(self.columns, cells, strict=True)))
