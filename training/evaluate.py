@@ -7,14 +7,17 @@ and under the same bootstrap resamples of near-duplicate groups, so that differe
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data.importers.long import Splitting, read_folder
 from router.encoder.base import Vectors
+from router.encoder.registry import fit_encoder
 from training import baselines
-from training.dataset import Correctness
+from training.dataset import Correctness, require_every_split
 from training.fit import Fitted, fit_scorer
 from training.metrics import (
     Cells,
@@ -83,6 +86,26 @@ def compare(
         seconds[name] = time.perf_counter() - started
     on_progress("reading the test questions")
     return Comparison(fitted, judge(data, forecasts, seconds, seed=seed, protocol=protocol))
+
+
+def evaluate_folder(
+    path: Path,
+    *,
+    split: Splitting = "auto",
+    seed: int = 0,
+    encoder_spec: str = "lsa",
+    on_progress: Progress = lambda _: None,
+) -> dict[str, Any]:
+    """Compare on a long-format folder, without a database, by its split column where it has one."""
+    on_progress(f"reading {path}")
+    log = read_folder(path, split=split, seed=seed)
+    data = Correctness.from_log(log)
+    require_every_split(data)
+    on_progress(f"encoding {data.n_questions:,} questions with {encoder_spec}")
+    encoder = fit_encoder(encoder_spec, [data.prompts[row] for row in data.part("train")])
+    protocol = {"path": str(path), "split": split, "encoder": encoder_spec}
+    vectors = encoder.encode(data.prompts)
+    return compare(data, vectors, seed=seed, protocol=protocol, on_progress=on_progress).figures
 
 
 def hide_test(data: Correctness) -> Correctness:
