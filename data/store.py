@@ -4,13 +4,13 @@ Each function is one transaction, and repeating it with the same content changes
 """
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine, Table, select, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, Table, any_, func, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from data.database import writing
@@ -33,9 +33,6 @@ from data.tables import (
     QuestionVector,
     utc_now,
 )
-
-PARAMETERS = 10_000  # values in one statement; SQLite's default limit is 32766, PostgreSQL's 65535
-T = TypeVar("T")
 
 
 class ModelFields(TypedDict, total=False):
@@ -239,6 +236,18 @@ def promote(engine: Engine, artifact_id: str, kind: str, reason: str) -> int:
         )
 
 
+def promote_over(engine: Engine, artifact_id: str, over: int | None, kind: str, reason: str) -> bool:
+    """Promote only where the champion is still the one of promotion `over` (None: where there is none yet)."""
+    with writing(engine, lock="promotions") as connection:
+        _require_artifact(connection, artifact_id)
+        current = champion(connection)
+        if (None if current is None else current.promotion_id) != over:
+            return False
+        if current is None or current.artifact_id != artifact_id:
+            _append_promotion(connection, artifact_id, over, kind, reason)
+        return True
+
+
 def rollback(engine: Engine, reason: str) -> ChampionRow:
     """Bring back the champion before this one; a second rollback goes one further back."""
     with writing(engine, lock="promotions") as connection:
@@ -254,17 +263,26 @@ def rollback(engine: Engine, reason: str) -> ChampionRow:
         return restored
 
 
-def start_job(engine: Engine, job: str) -> int:
+def start_job(engine: Engine, job: str, detail: dict[str, Any] | None = None) -> int:
     """Note that a job runs; its run's id."""
-    row = {"job": job, "status": "running", "detail": {}, "started_at": utc_now()}
+    row = {"job": job, "status": "running", "detail": detail or {}, "started_at": utc_now()}
     with writing(engine) as connection:
         return int(connection.execute(_table(JobRun).insert().returning(JobRun.id), row).scalar_one())
+
+
+def interrupt_jobs(engine: Engine, job: str) -> int:
+    """Note that a job's unended runs were interrupted; how many. The caller knows that none runs."""
+    ended = {"status": "interrupted", "finished_at": utc_now()}
+    with writing(engine) as connection:
+        return connection.execute(
+            update(JobRun).where(JobRun.job == job, JobRun.status == "running").values(ended)
+        ).rowcount
 
 
 def finish_job(
     engine: Engine, run_id: int, status: str, *, artifact_id: str | None = None, detail: dict[str, Any] | None = None
 ) -> None:
-    """Note how a job's run ended: promoted, refused or failed."""
+    """Note how a job's run ended: promoted, refused, unchanged or failed."""
     values = {"status": status, "artifact_id": artifact_id, "detail": detail or {}, "finished_at": utc_now()}
     with writing(engine) as connection:
         connection.execute(update(JobRun).where(JobRun.id == run_id).values(values))
@@ -280,8 +298,7 @@ def save_question_vectors(engine: Engine, fingerprint: str, vectors: Mapping[int
         for question_id, vector in vectors.items()
     ]
     with writing(engine) as connection:
-        for chunk in _chunks(rows, PARAMETERS):
-            _insert_new(connection, QuestionVector, chunk)
+        _insert_new(connection, QuestionVector, rows)
 
 
 def add_decisions(engine: Engine, rows: list[dict[str, Any]]) -> None:
@@ -309,46 +326,56 @@ def _insert_new(connection: Connection, entity: type[Base], rows: Sequence[Mappi
         connection.execute(dialect.insert(_table(entity)).on_conflict_do_nothing(), list(rows))
 
 
-def _chunks(items: Iterable[T], size: int) -> Iterable[list[T]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
+def _among(connection: Connection, column: Any, values: Sequence[Any]) -> ColumnElement[bool]:
+    """`column IN values`, sent as one parameter: thousands cost time to write out, and hit limits."""
+    if connection.dialect.name == "sqlite":
+        return cast(ColumnElement[bool], column.in_(select(func.json_each(json.dumps(values)).table_valued("value"))))
+    return cast(ColumnElement[bool], column == any_(literal(list(values), postgresql.ARRAY(column.type))))
 
 
 def _question_ids(connection: Connection, identities: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
     """Find questions by (external_id, prompt_sha256)."""
-    found: dict[tuple[str, str], int] = {}
-    for chunk in _chunks(identities, PARAMETERS):
-        statement = select(Question.external_id, Question.prompt_sha256, Question.id)
-        statement = statement.where(Question.external_id.in_([external_id for external_id, _ in chunk]))
-        found |= {(row.external_id, row.prompt_sha256): row.id for row in connection.execute(statement)}
-    return found
+    statement = select(Question.external_id, Question.prompt_sha256, Question.id)
+    statement = statement.where(_among(connection, Question.external_id, [first for first, _ in identities]))
+    return {(row.external_id, row.prompt_sha256): row.id for row in connection.execute(statement)}
 
 
 def _stored_keys(connection: Connection, keys: Sequence[str]) -> dict[str, int | None]:
     """Which observation keys are stored, and by which import."""
-    stored: dict[str, int | None] = {}
-    for chunk in _chunks(keys, PARAMETERS):
-        statement = select(Outcome.observation_key, Outcome.import_id).where(Outcome.observation_key.in_(chunk))
-        stored |= {row.observation_key: row.import_id for row in connection.execute(statement)}
-    return stored
+    statement = select(Outcome.observation_key, Outcome.import_id)
+    statement = statement.where(_among(connection, Outcome.observation_key, keys))
+    return {row.observation_key: row.import_id for row in connection.execute(statement)}
 
 
 def _count_conflicts(connection: Connection, new: Sequence[Observation]) -> int:
     """How many new observations stand against another, stored or earlier among these, with the other label."""
-    labels: dict[tuple[int, int], set[int]] = {}
-    pairs = {(observation.question.id, observation.model.id) for observation in new}
-    for chunk in _chunks(sorted(pairs), PARAMETERS // 2):
-        statement = select(Outcome.question_id, Outcome.model_id, Outcome.label).distinct()
-        statement = statement.where(tuple_(Outcome.question_id, Outcome.model_id).in_(chunk))
-        for row in connection.execute(statement):
-            labels.setdefault((row.question_id, row.model_id), set()).add(row.label)
+    labels = _stored_labels(connection, sorted({(one.question.id, one.model.id) for one in new}))
     n_conflicting = 0
     for observation in new:
         seen = labels.setdefault((observation.question.id, observation.model.id), set())
         n_conflicting += (1 - observation.label) in seen
         seen.add(observation.label)
     return n_conflicting
+
+
+def _stored_labels(connection: Connection, pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], set[int]]:
+    """The labels stored for each pair of a question's and a model's id."""
+    question: Any
+    model: Any
+    if connection.dialect.name == "sqlite":
+        row = func.json_each(json.dumps(pairs)).table_valued("value").c.value
+        question, model = func.json_extract(row, "$[0]"), func.json_extract(row, "$[1]")
+    else:
+        ids = postgresql.ARRAY(BigInteger)
+        columns = [literal([pair[side] for pair in pairs], ids) for side in (0, 1)]
+        table = func.unnest(*columns).table_valued("question", "model").render_derived()
+        question, model = table.c.question, table.c.model
+    statement = select(Outcome.question_id, Outcome.model_id, Outcome.label).distinct()
+    statement = statement.where(Outcome.question_id == question, Outcome.model_id == model)
+    labels: dict[tuple[int, int], set[int]] = {}
+    for question_id, model_id, label in connection.execute(statement):
+        labels.setdefault((question_id, model_id), set()).add(label)
+    return labels
 
 
 def _outcome_row(key: str, seen: Observation, source: str, import_id: int | None) -> dict[str, Any]:
@@ -370,13 +397,13 @@ def _outcome_row(key: str, seen: Observation, source: str, import_id: int | None
 
 def _find_models(connection: Connection, names: Sequence[str]) -> dict[str, ModelRef]:
     """Find models by name, and by alias where no model has that name."""
-    found: dict[str, ModelRef] = {}
-    for chunk in _chunks(names, PARAMETERS):
-        by_alias = select(ModelAlias.alias, Model.id, Model.name).join(Model).where(ModelAlias.alias.in_(chunk))
-        found |= {row.alias: ModelRef(row.id, row.name) for row in connection.execute(by_alias)}
-        by_name = select(Model.id, Model.name).where(Model.name.in_(chunk))
-        found |= {row.name: ModelRef(row.id, row.name) for row in connection.execute(by_name)}
-    return found
+    by_alias = select(ModelAlias.alias, Model.id, Model.name).join(Model)
+    found = {
+        row.alias: ModelRef(row.id, row.name)
+        for row in connection.execute(by_alias.where(_among(connection, ModelAlias.alias, names)))
+    }
+    by_name = select(Model.id, Model.name).where(_among(connection, Model.name, names))
+    return found | {row.name: ModelRef(row.id, row.name) for row in connection.execute(by_name)}
 
 
 def _check_model(name: str, fields: ModelFields) -> None:

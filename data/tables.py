@@ -206,7 +206,7 @@ class JobRun(Base):
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     job: Mapped[str] = mapped_column(String(32))
-    status: Mapped[str] = mapped_column(String(16), doc="running, promoted, refused or failed")
+    status: Mapped[str] = mapped_column(String(16), doc="running, promoted, refused, unchanged, failed or interrupted")
     artifact_id: Mapped[str | None] = mapped_column(ForeignKey("artifacts.id"))
     detail: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     started_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
