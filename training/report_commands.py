@@ -1,0 +1,7 @@
+"""The verb `report`."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verb to the command line."""
