@@ -88,6 +88,8 @@ class Llm2VecEncoder:
     def open(cls, folder: Path) -> "Llm2VecEncoder":
         """Bring a saved encoder back from its checkpoint; EncoderError where that is gone or has changed."""
         saved = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+        if absent := {"path", "max_tokens", "fingerprint"} - set(saved):
+            raise EncoderError(f"{folder / 'encoder.json'} lacks {', '.join(sorted(absent))}; train again")
         found = _fingerprint(Checkpoint.find(Path(saved["path"])), saved["max_tokens"])
         if found != saved["fingerprint"]:
             raise EncoderError(

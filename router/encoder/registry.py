@@ -38,7 +38,7 @@ def open_encoder(folder: Path) -> Encoder:
     except (OSError, json.JSONDecodeError) as error:
         raise EncoderError(f"no encoder in {folder}: {error}") from error
     name = saved.get("kind") if isinstance(saved, dict) else None
-    if name not in KINDS:
+    if not isinstance(name, str) or name not in KINDS:
         raise EncoderError(f"{path} is of kind {name!r}; this release knows {', '.join(KINDS)}")
     return KINDS[name].open(folder)
 
