@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -258,6 +259,13 @@ def test_batches_of_many_lengths_equal_single_prompts(checkpoint: Checkpoints, m
     encoder = Llm2VecEncoder.load(checkpoint())
     prompts = [PROMPTS[0][:length] for length in (70, 3, 0, 55, 1, 90, 12, 30)]
     assert furthest(encoder.encode(prompts), singly(encoder, prompts)) < 1e-5
+
+
+def test_threads_do_not_disturb_each_other(checkpoint: Checkpoints) -> None:
+    encoder = Llm2VecEncoder.load(checkpoint())
+    alone = encoder.encode(PROMPTS)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(furthest(vectors, alone) < 1e-5 for vectors in pool.map(encoder.encode, [PROMPTS] * 20))
 
 
 def test_no_prompts_give_no_rows(checkpoint: Checkpoints) -> None:

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -86,6 +87,13 @@ def test_batch_equals_single_to_the_bit(encoder: LsaEncoder) -> None:
     assert batch.shape == (53, encoder.dim)
     assert batch.dtype == np.float32
     assert np.array_equal(batch, np.vstack([encoder.encode([prompt]) for prompt in prompts]))
+
+
+def test_threads_do_not_disturb_each_other(encoder: LsaEncoder) -> None:
+    prompts = questions(40)
+    alone = encoder.encode(prompts)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(np.array_equal(vectors, alone) for vectors in pool.map(encoder.encode, [prompts] * 40))
 
 
 def test_no_prompts_give_no_rows(encoder: LsaEncoder) -> None:

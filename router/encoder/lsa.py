@@ -10,7 +10,7 @@ sub-words are as good as whole numbers and whole words, and beyond 200 dimension
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from tokenizers import Encoding, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from router.encoder.base import Vectors
 from router.encoder.text import readable, surplus
@@ -30,6 +30,7 @@ VOCABULARY = 8_000
 MAX_TOKENS = 4_096
 CHARS_PER_TOKEN = 8  # a longer prompt is cut before it is tokenized
 RARE_BELOW = 100  # with fewer questions, n-grams seen once are kept too
+CHUNK = 1_000  # prompts tokenized at once; their tokens take a hundred bytes each until they are arrays
 SEED = 0
 
 # a LaTeX command, a letter of a script without spaces, a word, one digit, one symbol
@@ -72,7 +73,7 @@ class LsaEncoder:
             )
         cut = [readable(prompt, max_tokens * CHARS_PER_TOKEN) for prompt in prompts]
         tokenizer = _train_tokenizer(cut)
-        ngrams = [_ngrams(encoding, max_tokens)[0] for encoding in _encode_batch(tokenizer, cut)]
+        ngrams = [_ngrams(tokens)[0] for tokens in _tokenize(tokenizer, cut, max_tokens)]
         keys, n_questions = np.unique(np.concatenate(ngrams), return_counts=True)  # (F,), (F,)
         frequent = n_questions >= (1 if len(prompts) < RARE_BELOW else 2)
         keys, n_questions = keys[frequent], n_questions[frequent]
@@ -80,7 +81,7 @@ class LsaEncoder:
         keys, n_questions = keys[kept], n_questions[kept]
         idf = np.log((1 + len(prompts)) / (1 + n_questions)) + 1  # smooth idf
         unprojected = cls(tokenizer, keys, idf.astype(np.float32), np.zeros((len(keys), 0), np.float16), max_tokens)
-        components = _singular_vectors(unprojected._weigh_all(cut), len(keys), max_dim)
+        components = _singular_vectors(list(unprojected._weigh(cut)), len(keys), max_dim)
         return cls(tokenizer, keys, unprojected._idf, components, max_tokens)
 
     @classmethod
@@ -119,23 +120,21 @@ class LsaEncoder:
         """Encode prompts as an array of shape (n_prompts, dim); a prompt without a known n-gram is all zeros."""
         vectors = np.zeros((len(prompts), self.dim), dtype=np.float32)  # (N, D)
         cut = [readable(prompt, self.max_tokens * CHARS_PER_TOKEN) for prompt in prompts]
-        for row, (features, weights) in enumerate(self._weigh_all(cut)):
+        for row, (features, weights) in enumerate(self._weigh(cut)):
             vectors[row] = weights @ self._components[features]
         return vectors
 
-    def _weigh_all(self, prompts: Sequence[str]) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        return [self._weigh(encoding) for encoding in _encode_batch(self._tokenizer, prompts)]
-
-    def _weigh(self, encoding: Encoding) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Find a prompt's features and their TF-IDF weights, of unit length together."""
-        ngrams, counts = _ngrams(encoding, self.max_tokens)
-        features = np.searchsorted(self._keys, ngrams)
-        known = features < len(self._keys)
-        known[known] = self._keys[features[known]] == ngrams[known]
-        features = features[known]
-        weights = (1 + np.log(counts[known])) * self._idf[features]  # sublinear tf x idf
-        length = float(np.sqrt(weights @ weights))
-        return features, (weights / length if length else weights).astype(np.float32)
+    def _weigh(self, prompts: Sequence[str]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Find each prompt's features and their TF-IDF weights, of unit length together."""
+        for tokens in _tokenize(self._tokenizer, prompts, self.max_tokens):
+            ngrams, counts = _ngrams(tokens)
+            features = np.searchsorted(self._keys, ngrams)
+            known = features < len(self._keys)
+            known[known] = self._keys[features[known]] == ngrams[known]
+            features = features[known]
+            weights = (1 + np.log(counts[known])) * self._idf[features]  # sublinear tf x idf
+            length = float(np.sqrt(weights @ weights))
+            yield features, (weights / length if length else weights).astype(np.float32)
 
 
 def _train_tokenizer(prompts: Sequence[str]) -> Tokenizer:
@@ -158,14 +157,16 @@ def _train_tokenizer(prompts: Sequence[str]) -> Tokenizer:
     return tokenizer
 
 
-def _encode_batch(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[Encoding]:
-    return tokenizer.encode_batch_fast(list(prompts), add_special_tokens=False)
+def _tokenize(tokenizer: Tokenizer, prompts: Sequence[str], max_tokens: int) -> Iterator[NDArray[np.int64]]:
+    """Tokenize prompts, and cut the middle out of what is too long."""
+    for start in range(0, len(prompts), CHUNK):
+        for encoding in tokenizer.encode_batch_fast(list(prompts[start : start + CHUNK]), add_special_tokens=False):
+            tokens = np.asarray(encoding.ids, dtype=np.int64)
+            yield np.delete(tokens, surplus(len(tokens), max_tokens))
 
 
-def _ngrams(encoding: Encoding, max_tokens: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _ngrams(tokens: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Count a prompt's uni- and bigrams: distinct keys in ascending order, and how often each occurs."""
-    tokens = np.asarray(encoding.ids, dtype=np.int64)
-    tokens = np.delete(tokens, surplus(len(tokens), max_tokens))
     bigrams = (tokens[:-1] + 1) << 32 | tokens[1:]  # a unigram's key is its token
     return np.unique(np.concatenate([tokens, bigrams]), return_counts=True)
 
