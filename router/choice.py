@@ -89,9 +89,22 @@ def choose(
     )
 
 
-def unroutable(pool: Pool, request: ChatRequest, p_correct: Sequence[float]) -> list[Option]:
-    """The models that no request is routed to, each with its reason and, where it has a column, its forecast."""
-    return [option(entry, request, p_correct, entry.reason) for entry in pool.entries if entry.reason is not None]
+def explain(request: ChatRequest, request_id: str, artifact: Artifact, pool: Pool) -> dict[str, object]:
+    """Say what a request to `auto` would be answered by, and why; it encodes, so run it off the event loop.
+
+    Where no model can be called, every model that the artifact knows is ranked as if it could, and the choice is none.
+    """
+    p_correct = forecast(artifact, request.text)
+    if pool.routable:
+        entries, reasons = eligible(pool, request)
+        out = [option(entry, request, p_correct, entry.reason) for entry in pool.entries if entry.reason is not None]
+    else:
+        entries, reasons = [entry for entry in pool.entries if entry.column is not None], {}
+        out = [option(entry, request, p_correct, entry.reason) for entry in pool.entries if entry.column is None]
+    decision = choose(request, request_id, pool, entries, reasons, p_correct)
+    decision.artifact_id = artifact.id
+    decision.others += tuple(o for o in out if o.entry.name not in reasons)
+    return decision.explain()
 
 
 def option(entry: PoolEntry, request: ChatRequest, p_correct: Sequence[float], excluded: str | None = None) -> Option:

@@ -4,7 +4,6 @@ It grows while the request runs and is then written to SQL; the same value expla
 stands in it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
@@ -142,9 +141,9 @@ class Decision:
             "created_at": self.created_at,
         }
 
-    def explain(self, unroutable: Sequence[Option] = ()) -> dict[str, object]:
+    def explain(self) -> dict[str, object]:
         """This decision for people: what each model was worth, and why those out are out."""
-        choice = self.options[0] if self.options else None
+        choice = self.options[0] if self.options and self.options[0].entry.upstream is not None else None
         return {
             "object": "embedrouter.decision",
             "model": choice.entry.name if choice else None,
@@ -154,13 +153,13 @@ class Decision:
             "input_tokens_estimate": self.input_tokens_estimate,
             "note": self.note,
             "candidates": [_explained(option) for option in self.options],
-            "excluded": [_explained(option) for option in (*self.others, *unroutable)],
+            "excluded": [_explained(option) for option in self.others],
         }
 
 
 def _explained(option: Option) -> dict[str, object]:
     entry = option.entry
     shown = option.as_json()
-    reason = shown.pop("excluded", None)
+    reason = shown.pop("excluded", None) or entry.reason
     shown |= {"usd_per_1m_input": entry.usd_per_1m_input, "usd_per_1m_output": entry.usd_per_1m_output}
     return shown if reason is None else {**shown, "reason": reason}

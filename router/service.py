@@ -11,9 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 
-from router.artifact import Artifact
 from router.champion import ChampionWatch
-from router.choice import choose, eligible, forecast, named_entry, unroutable
+from router.choice import choose, eligible, explain, forecast, named_entry
 from router.decision import Decision, Option
 from router.errors import Attempt, NoArtifactError, UpstreamError, UpstreamsFailedError
 from router.pool import AUTO
@@ -118,7 +117,8 @@ class Service:
         if current.artifact is None:
             raise NoArtifactError(self.watch.missing)
         entries, reasons = eligible(current.pool, request)
-        p_correct = await self._forecast(current.artifact, request.text)
+        loop = asyncio.get_running_loop()
+        p_correct = await loop.run_in_executor(self._encoding, forecast, current.artifact, request.text)
         decision = choose(request, request_id, current.pool, entries, reasons, p_correct)
         decision.artifact_id, decision.started = current.artifact.id, started
         return decision
@@ -130,14 +130,8 @@ class Service:
             return (await self.decide(request, request_id)).explain()
         if current.artifact is None:
             raise NoArtifactError(self.watch.missing)
-        entries, reasons = eligible(current.pool, request)
-        p_correct = await self._forecast(current.artifact, request.text)
-        decision = choose(request, request_id, current.pool, entries, reasons, p_correct)
-        decision.artifact_id = current.artifact.id
-        return decision.explain(unroutable(current.pool, request, p_correct))
-
-    async def _forecast(self, artifact: Artifact, text: str) -> list[float]:
-        return await asyncio.get_running_loop().run_in_executor(self._encoding, forecast, artifact, text)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._encoding, explain, request, request_id, current.artifact, current.pool)
 
     async def _ask(self, decision: Decision, request: ChatRequest) -> Reply | ReplyStream:
         """Ask the candidates in their order until one answers; UpstreamsFailedError where none does."""
