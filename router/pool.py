@@ -89,11 +89,11 @@ def join_pool(
     `simulated_base_url` stands in as the upstream of every model that has none.
     """
     drafts = [_from_config(section) for section in configured]
-    claimed = {name: place for place, draft in enumerate(drafts) for name in _names(draft)}
+    place_of = {name: place for place, draft in enumerate(drafts) for name in _names(draft)}
     retired: set[str] = set()
     faults: dict[str, str] = {}
     for row in rows:
-        places = sorted({claimed[name] for name in (row.name, *row.aliases) if name in claimed})
+        places = sorted({place_of[name] for name in (row.name, *row.aliases) if name in place_of})
         if len(places) > 1:
             both = " and ".join(repr(drafts[place].name) for place in places)
             raise ConfigError(f"model {row.name!r} of the database, with its aliases, is both {both} of the pool")
@@ -102,15 +102,12 @@ def join_pool(
             drafts.append(PoolEntry(row.name))
         (place,) = places
         drafts[place] = entry = _with_row(drafts[place], row, environ)
-        claimed.update(dict.fromkeys(_names(entry), place))
         if row.retired:
             retired.add(entry.name)
         if entry.upstream is None and row.upstream_url is not None:
             faults[entry.name] = f"no upstream: its key's variable {row.upstream_key_env} is not set"
-    for name in artifact.model_names if artifact else ():
-        if name not in claimed:
-            claimed[name] = len(drafts)
-            drafts.append(PoolEntry(name))
+    known = {name for draft in drafts for name in _names(draft)}
+    drafts += [PoolEntry(name) for name in (artifact.model_names if artifact else ()) if name not in known]
     if simulated_base_url is not None:
         drafts = [d if d.upstream else replace(d, upstream=Upstream(simulated_base_url, d.name)) for d in drafts]
     have_logs = {row.name for row in rows if row.n_outcomes}
