@@ -1,0 +1,209 @@
+"""Asking one upstream: each way to fail has its code, and the answer comes through as it was."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.errors import UpstreamError
+from router.pool import Upstream
+from router.settings import Timeouts
+from router.sse import EventParser, EventTooLongError
+from router.upstream import Reply, ReplyStream, Upstreams
+from tests import upstreams
+from tests.upstreams import run_upstream
+
+KEY = "sk-upstream-secret"
+QUICK = Timeouts(connect_s=1, first_byte_s=0.3, between_chunks_s=0.3, total_s=5)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[upstreams.Upstream]:
+    with run_upstream() as running:
+        yield running
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Upstreams]:
+    async with Upstreams(QUICK) as running:
+        yield running
+
+
+def body(*, stream: bool = False) -> bytes:
+    return json.dumps({"model": "m", "stream": stream, "messages": [{"role": "user", "content": "hi"}]}).encode()
+
+
+async def failure(client: Upstreams, url: str, *, stream: bool) -> UpstreamError:
+    send = client.stream if stream else client.complete
+    with pytest.raises(UpstreamError) as raised:
+        await send(Upstream(url, "m", KEY), body(stream=stream), client.deadline())
+    assert KEY not in str(raised.value)
+    return raised.value
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("behaviour", "code", "status"),
+    [
+        ("status-401", "http_status", 401),
+        ("status-408", "http_status", 408),
+        ("status-429", "http_status", 429),
+        ("status-500", "http_status", 500),
+        ("reset", "reset", None),
+        ("hang", "timeout", None),
+        ("not-json", "not_json", 200),
+        ("null", "not_json", 200),
+        ("error-200", "error_in_answer", 200),
+        ("no-choices", "no_choices", 200),
+        ("truncated", "reset", None),
+    ],
+)
+async def test_a_failure_before_the_answer_has_its_code(
+    client: Upstreams, server: upstreams.Upstream, behaviour: str, code: str, status: int | None, stream: bool
+) -> None:
+    error = await failure(client, server.url(behaviour), stream=stream)
+    assert (error.code, error.status) == (code, status)
+    assert error.retry_after_s == (7.0 if behaviour == "status-429" else None)
+
+
+@pytest.mark.parametrize(("behaviour", "code"), [("stream-empty", "empty"), ("stream-error-first", "error_in_answer")])
+async def test_a_stream_that_fails_before_its_first_chunk_has_its_code(
+    client: Upstreams, server: upstreams.Upstream, behaviour: str, code: str
+) -> None:
+    assert (await failure(client, server.url(behaviour), stream=True)).code == code
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_where_nothing_listens_the_code_is_refused(client: Upstreams, stream: bool) -> None:
+    assert (await failure(client, "http://127.0.0.1:9/v1", stream=stream)).code == "refused"
+    assert (await failure(client, "http://no-such-host.invalid/v1", stream=stream)).code == "refused"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [400, 404, 422])
+async def test_the_clients_fault_comes_back_as_it_was_without_the_key(
+    client: Upstreams, server: upstreams.Upstream, status: int, stream: bool
+) -> None:
+    send = client.stream if stream else client.complete
+    reply = await send(Upstream(server.url(f"status-{status}"), "m", KEY), body(stream=stream), client.deadline())
+    assert isinstance(reply, Reply)
+    assert reply.status == status
+    error = reply.body["error"]
+    assert isinstance(error, dict)
+    assert error["code"] == f"vendor_{status}"
+    assert error["message"] == f"refused with {status}, your key was Bearer ***"
+
+
+async def test_only_our_own_headers_reach_the_upstream(client: Upstreams, server: upstreams.Upstream) -> None:
+    for _ in range(2):  # the first answer sets a cookie
+        await client.complete(Upstream(server.url("good"), "m", KEY), body(), client.deadline())
+    headers = server.asked[-1].headers
+    assert headers["authorization"] == f"Bearer {KEY}"
+    assert headers["accept-encoding"] == "identity"
+    assert "cookie" not in headers
+
+
+async def test_a_connection_that_went_stale_is_replaced(client: Upstreams, server: upstreams.Upstream) -> None:
+    for _ in range(3):
+        reply = await client.complete(Upstream(server.url("once"), "m"), body(), client.deadline())
+        assert reply.status == 200
+        await asyncio.sleep(0.1)
+
+
+async def chunks_of(client: Upstreams, url: str) -> list[dict[str, object] | None]:
+    stream = await client.stream(Upstream(url, "m", KEY), body(stream=True), client.deadline())
+    assert isinstance(stream, ReplyStream)
+    try:
+        return [chunk async for chunk in stream]
+    finally:
+        await stream.aclose()
+
+
+def content(chunk: dict[str, object] | None) -> str:
+    delta = (chunk or {})["choices"][0]["delta"]  # type: ignore[index]
+    return str(delta.get("content", ""))
+
+
+async def test_a_stream_comes_chunk_by_chunk(client: Upstreams, server: upstreams.Upstream) -> None:
+    chunks = await chunks_of(client, server.url("good"))
+    assert [content(chunk) for chunk in chunks] == ["answer ", "of ", "m ", ""]
+
+
+async def test_odd_but_legal_events_are_understood(client: Upstreams, server: upstreams.Upstream) -> None:
+    first, comment, last = await chunks_of(client, server.url("stream-odd"))
+    assert content(first) == "naïve 中文"
+    assert comment is None
+    assert last is not None
+    assert last["id"] == "x"
+
+
+async def test_a_finish_reason_without_done_is_an_end(client: Upstreams, server: upstreams.Upstream) -> None:
+    assert len(await chunks_of(client, server.url("stream-no-done"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code"),
+    [
+        ("stream-dies", "reset"),
+        ("stream-cut", "truncated"),
+        ("stream-hangs", "timeout"),
+        ("stream-garbage", "not_json"),
+        ("stream-error-later", "error_in_answer"),
+    ],
+)
+async def test_a_stream_that_breaks_off_raises_after_what_it_gave(
+    client: Upstreams, server: upstreams.Upstream, behaviour: str, code: str
+) -> None:
+    stream = await client.stream(Upstream(server.url(behaviour), "m", KEY), body(stream=True), client.deadline())
+    assert isinstance(stream, ReplyStream)
+    assert content(await anext(stream)).startswith("half an ")
+    with pytest.raises(UpstreamError) as raised:
+        [chunk async for chunk in stream]
+    assert raised.value.code == code
+    assert KEY not in str(raised.value)
+
+
+async def test_the_total_time_holds_for_all_phases(server: upstreams.Upstream) -> None:
+    timeouts = Timeouts(connect_s=1, first_byte_s=60, between_chunks_s=60, total_s=0.2)
+    async with Upstreams(timeouts) as client:
+        assert (await failure(client, server.url("hang"), stream=False)).code == "timeout"
+        stream = await client.stream(Upstream(server.url("stream-hangs"), "m"), body(stream=True), client.deadline())
+        assert isinstance(stream, ReplyStream)
+        with pytest.raises(UpstreamError):
+            [chunk async for chunk in stream]
+
+
+async def test_leaving_early_ends_the_call(client: Upstreams, server: upstreams.Upstream) -> None:
+    before = server.n_left
+    asking = asyncio.create_task(client.complete(Upstream(server.url("hang"), "m"), body(), client.deadline()))
+    await asyncio.sleep(0.1)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    stream = await client.stream(Upstream(server.url("stream-hangs"), "m"), body(stream=True), client.deadline())
+    assert isinstance(stream, ReplyStream)
+    await anext(stream)
+    await stream.aclose()
+    await asyncio.to_thread(server.wait_until_left, before + 2)
+
+
+line_ends = st.sampled_from(["\n", "\r", "\r\n"])
+texts = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), min_size=1, max_size=20)
+
+
+@given(st.lists(st.tuples(texts, line_ends), min_size=1, max_size=5), st.data())
+def test_however_a_stream_is_cut_its_events_are_the_same(events: list[tuple[str, str]], data: st.DataObject) -> None:
+    stream = b"".join(f"data: {text}{end}{end}".encode() for text, end in events)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    parser = EventParser()
+    pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    found = [event.data for piece in pieces for event in parser.feed(piece)] + [event.data for event in parser.end()]
+    assert found == [text.encode() for text, _ in events]
+
+
+def test_an_event_without_an_end_is_refused_once_it_is_too_long() -> None:
+    parser = EventParser(max_event_bytes=10)
+    with pytest.raises(EventTooLongError):
+        parser.feed(b"data: 123456")
