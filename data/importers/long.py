@@ -56,7 +56,8 @@ def read_folder(
     """Read a folder's log as a value.
 
     split: "column" takes the splits that questions.csv states for every question; "seeded" draws 80/10/10 by
-    near-duplicate group; "auto" is the first where there is such a column. Bad rows go to `rejects`, or else are counted in a warning.
+    near-duplicate group; "auto" is the first where there is such a column. Bad rows go to `rejects`, or else are
+    counted in a warning.
     """
     kept = rejects or Rejects()
     tables = _open(_find(path), kept)
