@@ -1,6 +1,5 @@
 """Serve an ASGI app from a thread on the loopback interface, for as long as a `with` block lasts."""
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -9,16 +8,15 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+from router.listener import bind
+
 _START_TIMEOUT_S = 30.0
 
 
 @contextmanager
 def serve_in_thread(app: ASGIApp, port: int = 0) -> Iterator[str]:
-    """Yield the app's URL, without a path; port 0 is any free one. OSError where the port is taken."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", port))
+    """Yield the app's URL, without a path; port 0 is any free one. ConfigError where the port is taken."""
+    with bind("127.0.0.1", port) as listener:
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), name="loopback", daemon=True)
@@ -29,8 +27,6 @@ def serve_in_thread(app: ASGIApp, port: int = 0) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
-    finally:
-        listener.close()
 
 
 def _wait_for_start(server: uvicorn.Server, thread: threading.Thread) -> None:

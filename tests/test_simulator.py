@@ -5,6 +5,7 @@ import pytest
 
 from data.demo.generate import generate
 from data.demo.question import final_answer, is_correct
+from router.errors import ConfigError
 from router.simulated.mind import answer, slip_probability
 from router.simulated.pool import BY_NAME, POOL
 from router.simulated.reading import STYLES
@@ -131,8 +132,10 @@ def test_it_stands_in_for_any_names_and_refuses_the_others_as_openai_does() -> N
             client.chat.completions.create(model="gpt-real", messages=[])
 
 
-def test_the_port_is_free_again_after_the_block() -> None:
+def test_a_taken_port_is_said_plainly_and_free_again_after_the_block() -> None:
     with run_simulator() as first:
         port = int(first.split(":")[2].removesuffix("/v1"))
+        with pytest.raises(ConfigError, match=f"port {port}"), run_simulator(port=port):
+            pass
     with run_simulator(port=port) as again:
         assert again == first
