@@ -29,6 +29,9 @@ class SimulatedLlm:
     def skill(self, family: str) -> float:
         return self.skills.get(family, self.general)
 
+    def cost_usd(self, input_tokens: int, output_tokens: int) -> float:
+        return (input_tokens * self.usd_per_1m_input + output_tokens * self.usd_per_1m_output) / 1e6
+
 
 POOL = (
     SimulatedLlm("sim-atlas-large", 5.00, 15.00, 7.0, "careless", 1, {"logic": 7.5, "lookup": 8.0}),
