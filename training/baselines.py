@@ -14,6 +14,7 @@ from torch import nn
 from router.encoder.base import Vectors
 from training.dataset import Correctness
 from training.metrics import Cells, nll_by_cell
+from training.threads import torch_threads
 
 Floats = NDArray[np.float64]
 
@@ -107,13 +108,14 @@ def embedllm_mf(
     question, model = (torch.as_tensor(index) for index in np.nonzero(data.observed & train[:, None]))
     label = torch.as_tensor(data.label)[question, model].round().long()
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, weight_decay=1e-5)
-    for _ in range(n_epochs):
-        for rows in torch.randperm(len(label), generator=generator).split(batch):
-            noisy = x[question[rows]] + noise * torch.randn(len(rows), x.shape[1], generator=generator)
-            loss = nn.functional.cross_entropy(network(model[rows], noisy), label[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    with torch_threads(1):
+        for _ in range(n_epochs):
+            for rows in torch.randperm(len(label), generator=generator).split(batch):
+                noisy = x[question[rows]] + noise * torch.randn(len(rows), x.shape[1], generator=generator)
+                loss = nn.functional.cross_entropy(network(model[rows], noisy), label[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
     with torch.inference_mode():
         # the product of embeddings makes the two logits bilinear: all models at once is one matrix product
         difference = network.classify.weight[1] - network.classify.weight[0]  # (K,)

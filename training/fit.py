@@ -19,6 +19,9 @@ from router.encoder.base import Vectors
 from router.scorer import Scorer, ScorerShape
 from training.calibrate import fit_platt
 from training.dataset import Correctness
+from training.threads import torch_threads
+
+MANY_CELLS = 2_000_000  # a grid from which on a second thread pays
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,10 @@ def fit_scorer(data: Correctness, vectors: Vectors, seed: int = 0, settings: Fit
     folds = _folds(data.groups[val], settings.n_folds, seed)
     everything = _Best(torch.ones(len(val), dtype=torch.bool))
     held_out = [_Best(folds != k) for k in range(int(folds.max()) + 1)]
-    for penalty in settings.penalties:
-        scorer = _start(data, vectors, train, settings, seed)
-        _descend(scorer, fit_on, choose_on, penalty, settings, [everything, *held_out])
+    with torch_threads(1 if data.label.size < MANY_CELLS else torch.get_num_threads()):
+        for penalty in settings.penalties:
+            scorer = _start(data, vectors, train, settings, seed)
+            _descend(scorer, fit_on, choose_on, penalty, settings, [everything, *held_out])
     scorer = _start(data, vectors, train, settings, seed)
     scorer.load_state_dict(everything.state)
     honest = everything.logits.clone()  # (N_val, M): each fold as the others would have forecast it
