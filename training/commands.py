@@ -118,10 +118,35 @@ def evaluate(
         Console().print(comparison_table(figures))
 
 
+def demo(
+    workdir: Annotated[Path, typer.Option(help="Folder for the demo's database and artifacts.")] = Path("var/demo"),
+    n_train: Annotated[int, typer.Option(help="Generated questions to learn from.", min=200)] = 1200,
+    n_test: Annotated[int, typer.Option(help="Unseen questions to route.", min=50)] = 300,
+    seed: Annotated[int, typer.Option(help="Seed of the questions and of the training.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole journey on simulated LLMs: ask, grade, store, train, serve, route. No keys, no network.
+
+    Example:
+
+    `embedrouter demo`
+    """
+    import json
+
+    from rich.console import Console
+
+    from training.demo import run_demo
+
+    answer = run_demo(Console(stderr=as_json), workdir=workdir, n_train=n_train, n_test=n_test, seed=seed)
+    if as_json:
+        print(json.dumps(answer))
+
+
 def register(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
     from training import artifact_commands, job_commands, report_commands
 
+    app.command()(demo)
     app.command()(train)
     app.command()(evaluate)
     artifact_commands.register(app)
