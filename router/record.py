@@ -1,8 +1,8 @@
 """Write decisions to SQL, in batches and off the request path.
 
 An answer never waits for a record: a decision goes into a bounded queue, a thread writes what stands in it every
-flush interval, and retries while the database is away. When the queue is full a decision is dropped, counted and
-logged. No prompt text is ever written.
+flush interval, and retries while the database is away. When the queue is full, or the database refuses a row for what
+it holds, the decision is dropped, counted and logged. No prompt text is ever written.
 """
 
 import logging
@@ -11,7 +11,7 @@ import threading
 import time
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from data.errors import DatabaseError
 from data.store import add_decisions
@@ -75,6 +75,9 @@ class Recorder:
         while True:
             try:
                 add_decisions(self._engine, rows)
+            except (DataError, IntegrityError) as error:
+                self._write_singly(rows, error)
+                return
             except (SQLAlchemyError, DatabaseError) as error:
                 cause = type(getattr(error, "orig", None) or error).__name__  # its text would hold the rows
                 if self._stopping.is_set():
@@ -88,6 +91,14 @@ class Recorder:
             else:
                 self.n_written += len(rows)
                 return
+
+    def _write_singly(self, rows: list[dict[str, object]], error: SQLAlchemyError) -> None:
+        """Keep one refused row from taking its batch with it."""
+        if len(rows) == 1:
+            self._drop(1, f"the database refuses it ({type(error).__name__})")
+            return
+        for row in rows:
+            self._write([row])
 
     def _drop(self, n_decisions: int, why: str) -> None:
         self.n_dropped += n_decisions

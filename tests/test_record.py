@@ -1,0 +1,119 @@
+"""Recording: off the path, in batches, through a database that goes away, and never twice."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from data.database import ready_engine
+from data.queries import decisions
+from router.decision import Decision, Option
+from router.errors import Attempt
+from router.policy import Policy
+from router.pool import PoolEntry
+from router.record import Recorder
+from router.settings import Recording
+
+QUICK = Recording(flush_interval_s=0.02)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = ready_engine(f"sqlite:///{tmp_path}/record.db")
+    yield engine
+    engine.dispose()
+
+
+def decision(request_id: str = "r") -> Decision:
+    first = Option(PoolEntry("first"), 0.9, 0.01, 1.0)
+    second = Option(PoolEntry("second", usd_per_1m_input=1.0, usd_per_1m_output=2.0), 0.5, None, 0.0)
+    made = Decision(request_id, "artifact", Policy("cheapest", min_p_correct=0.8), (first, second), note="why")
+    made.attempts += [Attempt("first", None, "refused", 0.1), Attempt("second", 200, None, 0.2)]
+    made.answered = second
+    made.count({"usage": {"prompt_tokens": 1000, "completion_tokens": 10}})
+    made.close(200)
+    return made
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_decision_is_written_as_it_was(engine: Engine) -> None:
+    recorder = Recorder(engine, QUICK)
+    recorder.start()
+    made = decision("request-1")
+    recorder.record(made)
+    recorder.stop()
+    (row,) = decisions(engine)
+    assert (row["id"], row["request_id"], row["artifact_id"]) == (made.id, "request-1", "artifact")
+    assert (row["policy"], row["policy_settings"]) == ("cheapest", {"min_p_correct": 0.8, "note": "why"})
+    assert (row["first_choice"], row["answered_by"], row["p_correct"]) == ("first", "second", 0.5)
+    assert row["candidates"] == [
+        {"model": "first", "p_correct": 0.9, "expected_cost_usd": 0.01, "propensity": 1.0},
+        {"model": "second", "p_correct": 0.5, "expected_cost_usd": None, "propensity": 0.0},
+    ]
+    assert row["attempts"] == [
+        {"model": "first", "status": None, "error": "refused", "latency_s": 0.1},
+        {"model": "second", "status": 200, "error": None, "latency_s": 0.2},
+    ]
+    assert row["cost_usd"] == pytest.approx((1000 * 1 + 10 * 2) / 1e6)
+    assert row["created_at"] == made.created_at
+
+
+def test_stopping_writes_what_is_left(engine: Engine) -> None:
+    recorder = Recorder(engine, Recording(flush_interval_s=60))
+    recorder.start()
+    for _ in range(1234):
+        recorder.record(decision())
+    recorder.stop()
+    assert len(decisions(engine, limit=5000)) == recorder.n_written == 1234
+
+
+def test_while_the_database_is_away_decisions_wait_and_then_are_written_once(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE decisions RENAME TO elsewhere"))
+    recorder = Recorder(engine, QUICK)
+    recorder.start()
+    with caplog.at_level(logging.WARNING, logger="router.record"):
+        recorder.record(decision("secret-free"))
+        until(lambda: "wait for the database" in caplog.text)
+    started = time.perf_counter()
+    recorder.record(decision())
+    assert time.perf_counter() - started < 0.05  # recording does not wait for it
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE elsewhere RENAME TO decisions"))
+    until(lambda: recorder.n_written == 2)
+    recorder.stop()
+    assert len(decisions(engine)) == 2
+    assert recorder.n_dropped == 0
+
+
+def test_a_full_queue_drops_counts_and_says_so(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    recorder = Recorder(engine, Recording(queue_size=3, flush_interval_s=60))
+    for _ in range(5):
+        recorder.record(decision())
+    assert recorder.n_dropped == 2
+    assert "decisions dropped, 1 since the start: the queue is full" in caplog.text
+    recorder.start()
+    recorder.stop()
+    assert len(decisions(engine)) == 3
+
+
+def test_a_row_that_the_database_refuses_does_not_take_its_batch_with_it(engine: Engine) -> None:
+    recorder = Recorder(engine, Recording(flush_interval_s=60))
+    bad = decision()
+    bad.status = None  # type: ignore[assignment]  # the column is NOT NULL
+    for made in (decision(), bad, decision()):
+        recorder.record(made)
+    recorder.start()
+    recorder.stop()
+    assert (len(decisions(engine)), recorder.n_written, recorder.n_dropped) == (2, 2, 1)
