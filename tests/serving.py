@@ -103,6 +103,15 @@ class Gateway:
             sleep(0.02)
         return sorted(rows, key=lambda row: row["created_at"])
 
+    def decision(self, request_id: str, timeout_s: float = 5.0) -> dict[str, Any]:
+        """The decision on one request, once it is in SQL."""
+        deadline = monotonic() + timeout_s
+        while monotonic() < deadline:
+            if found := [row for row in decisions(self.engine) if row["request_id"] == request_id]:
+                return found[0]
+            sleep(0.02)
+        raise AssertionError(f"no decision on {request_id} was recorded")
+
 
 @contextmanager
 def run_gateway(engine: Engine, configuration: Settings, **options: Any) -> Iterator[Gateway]:

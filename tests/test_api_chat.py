@@ -1,0 +1,248 @@
+"""POST /v1/chat/completions on the wire: what is forwarded, what is refused, what a client that leaves causes."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+
+from data.database import ready_engine
+from tests.serving import A_SUM, Gateway, entry, planted_artifact, register, run_gateway, settings
+from tests.upstreams import Upstream, run_upstream
+
+FORECASTS = {"calculator": (0.9, 0.3), "poet": (0.2, 0.8)}
+KEY = "sk-upstream-secret"
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with run_upstream() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    folder: Path = tmp_path_factory.mktemp("chat")
+    engine = ready_engine(f"sqlite:///{folder}/chat.db")
+    register(engine, planted_artifact(folder / "artifacts", FORECASTS))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def gateway(engine: Engine, upstream: Upstream) -> Iterator[Gateway]:
+    """Every behaviour of the upstream is a model that can be named; two are routable."""
+    pool = [
+        entry("calculator", upstream.url("good"), key=KEY, usd=10.0, context_window=1000),
+        entry("poet", upstream.url("good"), key=KEY, usd=1.0),
+        *(
+            entry(behaviour, upstream.url(behaviour), key=KEY)
+            for behaviour in ("status-400", "status-401", "status-404", "status-429", "hang", "stream-hangs", "slow")
+        ),
+    ]
+    with run_gateway(engine, settings(pool, server={"max_body_bytes": 20_000})) as running:
+        yield running
+
+
+def post(gateway: Gateway, body: Any, **options: Any) -> httpx.Response:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"content-type": "application/json", **options.pop("headers", {})}
+    return httpx.post(f"{gateway.base_url}/chat/completions", content=content, headers=headers, timeout=20)
+
+
+def chat(model: str = "auto", text: object = A_SUM, **more: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": text}], **more}
+
+
+def test_every_field_reaches_the_upstream_and_only_the_model_changes(gateway: Gateway, upstream: Upstream) -> None:
+    body = chat(
+        temperature=0.25,
+        tools=[{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+        response_format={"type": "json_schema", "json_schema": {"name": "s", "schema": {}}},
+        seed=2**60 + 1,
+        metadata={"ключ": "😀"},
+        a_field_of_next_year=[None, {"deep": [1.5]}],
+    )
+    assert post(gateway, {**body, "embedrouter": {"policy": "quality"}}).status_code == 200
+    assert upstream.asked[-1].body == {**body, "model": "vendor/calculator"}
+
+
+def test_no_header_of_the_client_reaches_the_upstream(gateway: Gateway, upstream: Upstream) -> None:
+    headers = {
+        "authorization": "Bearer client",
+        "cookie": "a=b",
+        "x-custom": "1",
+        "te": "trailers",
+        "x-request-id": "q",
+    }
+    assert post(gateway, chat(), headers=headers).status_code == 200
+    asked = upstream.asked[-1].headers
+    assert asked["authorization"] == f"Bearer {KEY}"
+    assert asked["host"] == f"127.0.0.1:{upstream.port}"
+    assert not {"cookie", "x-custom", "te"} & set(asked)
+
+
+def test_the_answer_is_unchanged_but_for_the_model(gateway: Gateway) -> None:
+    answer = post(gateway, chat())
+    assert answer.json()["model"] == "calculator"
+    assert answer.json()["vendor_extra"] == {"kept": [1, 2.5, None]}
+    assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "says"),
+    [
+        (b"{", None, "the body is not JSON"),
+        (b"\xff\xfe", None, "the body is not JSON"),
+        (b"[" * 15_000, None, "nested too deeply"),
+        (b'{"model": "auto", "x": NaN, "messages": []}', None, "NaN is not a JSON number"),
+        (b"[]", None, "must be a JSON object, not []"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "model", "`model` must be"),
+        (chat(model=""), "model", "`model` must be"),
+        ({"model": "auto"}, "messages", "`messages` must be a list"),
+        ({"model": "auto", "messages": []}, "messages", "at least one message"),
+        ({"model": "auto", "messages": ["hi"]}, "messages.0", 'not "hi"'),
+        (chat(stream="yes"), "stream", 'not "yes"'),
+        (chat(embedrouter=[]), "embedrouter", "must be an object"),
+        (chat(embedrouter={"polcy": "quality"}), "embedrouter.polcy", "did you mean `policy`?"),
+        (chat(embedrouter={"policy": "best"}), "embedrouter.policy", "one of quality, balanced, cheapest"),
+        (chat(embedrouter={"min_p_correct": 1.5}), "embedrouter.min_p_correct", "between 0 and 1"),
+        (chat(embedrouter={"lambda": -1}), "embedrouter.lambda", "of 0 or more"),
+        (chat(embedrouter={"lambda": True}), "embedrouter.lambda", "is true"),
+        (chat(embedrouter={"candidates": "poet"}), "embedrouter.candidates", "a list of model names"),
+        (chat(embedrouter={"candidates": ["nobody"]}), "embedrouter.candidates", "'nobody' is not in the pool"),
+    ],
+)
+def test_a_request_that_is_none_is_400_with_the_part_that_is_wrong(
+    gateway: Gateway, body: Any, param: str | None, says: str
+) -> None:
+    answer = post(gateway, body)
+    error = answer.json()["error"]
+    assert answer.status_code == 400
+    assert (error["type"], error["param"]) == ("invalid_request_error", param)
+    assert says in error["message"]
+
+
+def test_a_body_over_the_limit_is_413(gateway: Gateway) -> None:
+    answer = post(gateway, chat(text="x" * 30_000))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize(("value", "model"), [("cheapest", "poet"), ("quality", "calculator")])
+def test_a_policy_may_come_in_headers(gateway: Gateway, value: str, model: str) -> None:
+    headers = {"x-embedrouter-policy": value, "x-embedrouter-min-p-correct": "0.1"}
+    answer = post(gateway, chat(), headers=headers)
+    assert (answer.json()["model"], answer.headers["x-embedrouter-policy"]) == (model, value)
+
+
+def test_the_body_wins_over_the_headers(gateway: Gateway) -> None:
+    answer = post(gateway, chat(embedrouter={"policy": "quality"}), headers={"x-embedrouter-policy": "cheapest"})
+    assert answer.headers["x-embedrouter-policy"] == "quality"
+
+
+def test_a_prompt_too_long_for_a_context_window_goes_elsewhere(gateway: Gateway) -> None:
+    assert post(gateway, chat(max_tokens=5000)).json()["model"] == "poet"
+    answer = post(gateway, chat(max_tokens=5000, embedrouter={"candidates": ["calculator", "hang"]}))
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, "no_eligible_model")
+    reasons = {model["model"]: model["reason"] for model in error["models"]}
+    assert reasons["calculator"] == "about 5008 tokens do not fit its context window of 1000"
+    assert reasons["hang"].startswith("no logs")
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "user", "content": "a poem about the sea"}, {"role": "user", "content": A_SUM}],
+        [
+            {"role": "system", "content": "a poem"},
+            {"role": "user", "content": A_SUM},
+            {"role": "assistant", "content": "poem"},
+        ],
+        [
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": A_SUM}, {"type": "image_url", "image_url": {"url": "x"}}],
+            }
+        ],
+        [{"role": "user", "content": A_SUM}, {"role": "tool", "content": "a poem", "tool_call_id": "1"}],
+    ],
+)
+def test_the_last_thing_that_a_user_said_is_what_is_routed(gateway: Gateway, messages: list[dict[str, Any]]) -> None:
+    assert post(gateway, {"model": "auto", "messages": messages}).json()["model"] == "calculator"
+
+
+def test_with_nothing_to_encode_the_decision_says_so(gateway: Gateway) -> None:
+    answer = post(gateway, {"model": "auto", "messages": [{"role": "system", "content": "be kind"}]})
+    assert answer.status_code == 200
+    row = gateway.decision(answer.headers["x-request-id"])
+    assert row["policy_settings"]["note"] == "no user text to encode: forecast of an empty prompt"
+
+
+def test_a_lone_surrogate_is_routed_like_any_text(gateway: Gateway) -> None:
+    body = b'{"model": "auto", "messages": [{"role": "user", "content": "what is two plus three numbers \\ud800"}]}'
+    assert post(gateway, body).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [400, 404])
+def test_the_clients_fault_is_passed_through(gateway: Gateway, status: int, stream: bool) -> None:
+    answer = post(gateway, chat(model=f"status-{status}", stream=stream))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, f"vendor_{status}")
+    assert KEY not in answer.text
+    assert answer.headers["x-embedrouter-attempts"] == "1"
+
+
+def test_an_upstream_that_refuses_our_key_is_502_and_our_key_stays_ours(gateway: Gateway) -> None:
+    answer = post(gateway, chat(model="status-401"))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_failed")
+    assert KEY not in answer.text
+    assert answer.headers["x-should-retry"] == "false"
+
+
+def test_an_upstream_out_of_quota_is_429_with_its_wait(gateway: Gateway) -> None:
+    answer = post(gateway, chat(model="status-429"))
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+
+
+def test_a_stream_ends_in_done_with_the_models_name_in_each_chunk(gateway: Gateway) -> None:
+    answer = post(gateway, chat(stream=True))
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert "x-embedrouter-cost-usd" not in answer.headers
+    *events, done, rest = answer.text.split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "")
+    assert {json.loads(event.removeprefix("data: "))["model"] for event in events} == {"calculator"}
+
+
+@pytest.mark.parametrize(("model", "stream"), [("hang", False), ("hang", True), ("stream-hangs", True)])
+def test_a_client_that_leaves_ends_the_upstreams_call(
+    gateway: Gateway, upstream: Upstream, model: str, stream: bool
+) -> None:
+    n_left, request_id = upstream.n_left, f"left-{model}-{stream}"
+    host, port = gateway.url.removeprefix("http://").split(":")
+    content = json.dumps(chat(model=model, stream=stream)).encode()
+    headers = f"host: x\r\nx-request-id: {request_id}\r\ncontent-length: {len(content)}\r\n\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\n{headers}".encode()
+    n_asked = len(upstream.asked)
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head + content)
+        if model == "stream-hangs":
+            assert b"half an" in connection.recv(65536) + connection.recv(65536)
+        else:
+            while len(upstream.asked) == n_asked:
+                pass
+    upstream.wait_until_left(n_left + 1)
+    row = gateway.decision(request_id)
+    assert (row["status"], row["error"], row["streamed"]) == (499, "client_closed", stream)
+
+
+def test_a_timeout_to_the_first_byte_is_504(engine: Engine, upstream: Upstream) -> None:
+    pool = [entry("calculator", upstream.url("hang")), entry("poet", upstream.url("hang"))]
+    with run_gateway(engine, settings(pool, timeouts={"first_byte_s": 0.1})) as quick:
+        answer = post(quick, chat())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "upstream_timeout")
+    assert [attempt["error"] for attempt in answer.json()["error"]["attempts"]] == ["timeout", "timeout"]
