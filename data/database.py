@@ -57,6 +57,16 @@ def ready_engine(explicit: str | None = None) -> Engine:
 
 
 @contextmanager
+def opened(explicit: str | None = None) -> Iterator[Engine]:
+    """Have the database ready for one verb, and let go of its connections afterwards."""
+    engine = ready_engine(explicit)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
 def writing(engine: Engine, lock: str | None = None) -> Iterator[Connection]:
     """Begin a write that commits at the end.
 
