@@ -90,10 +90,12 @@ def test_near_duplicates_widen_the_interval() -> None:
 
 def test_the_table_shows_every_method_and_reference() -> None:
     printed = StringIO()
-    Console(width=160, file=printed).print(comparison_table(FIGURES))
+    Console(width=80, file=printed).print(comparison_table(FIGURES))
     text = printed.getvalue()
-    for word in ("embedrouter", "model mean", "kNN", "best single model", "oracle", "random", "95% interval"):
+    for word in ("embedrouter", "model mean", "kNN", "best single model", "oracle", "random", "95% of embedrouter"):
         assert word in text
+    assert f"{FIGURES['methods'][DEFAULT]['nll']:.4f}" in text
+    assert "…" not in text, "a column was cut"
 
 
 def test_a_folder_without_val_questions_is_refused_with_what_was_found(tmp_path: Path) -> None:

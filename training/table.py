@@ -1,66 +1,76 @@
-"""The comparison as a table for people; the same figures as `--json`."""
+"""The comparison as a table for people, 80 columns wide; the same figures as `--json`."""
 
 from typing import Any
 
+from rich import box
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 COLUMNS = (
-    ("accuracy", "accuracy", max),
+    ("accuracy", "acc", max),
     ("auc", "AUC", max),
-    ("auc_within_question", "AUC within question", max),
+    ("auc_within_question", "AUC/q", max),
     ("nll", "NLL", min),
     ("brier", "Brier", min),
     ("ece", "ECE", min),
-    ("routing_accuracy", "routing accuracy", max),
+    ("routing_accuracy", "routing", max),
 )
 NAMES = {
     "model_mean": "model mean",
-    "benchmark_mean": "model × benchmark mean (told the benchmark)",
+    "benchmark_mean": "model × benchmark¹",
     "knn": "kNN",
     "embedllm_mf": "EmbedLLM's procedure",
     "best_single": "best single model",
     "oracle": "oracle",
-    "random": "random",
+    "random": "random model",
 }
 
 
-def comparison_table(figures: dict[str, Any]) -> Table:
-    """Lay out methods and references, the best of each column in bold, 95% intervals where there are some."""
+def comparison_table(figures: dict[str, Any]) -> Group:
+    """Lay out methods and references, the best of each column in bold, and say what the figures mean."""
     dataset, methods = figures["dataset"], figures["methods"]
-    table = Table(
-        title=f"{dataset['n_test_questions']:,} test questions, {dataset['n_models']} models",
-        caption=_caption(figures),
-        title_justify="left",
-        caption_justify="left",
-    )
-    table.add_column("", no_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, show_edge=False)
+    table.add_column(f"{dataset['n_test_questions']:,} test questions", no_wrap=True)
     for _, title, _ in COLUMNS:
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
     best = {
         measure: better([m[measure] for m in methods.values() if m[measure] is not None], default=None)
         for measure, _, better in COLUMNS
     }
     for name, method in methods.items():
-        cells = [_cell(method[measure], best[measure]) for measure, _, _ in COLUMNS]
         title = NAMES.get(name, name)
+        cells = [_cell(method[measure], best[measure]) for measure, _, _ in COLUMNS]
         table.add_row(f"[bold]{title}[/bold]" if name == figures["default"] else title, *cells)
-        if name == figures["default"]:
-            table.add_row("  95% interval", *(_interval(method["ci95"].get(m)) for m, _, _ in COLUMNS), style="dim")
     table.add_section()
     for name, value in figures["references"].items():
-        title = NAMES[name] + (f" ({figures['best_single_model']})" if name == "best_single" else "")
-        table.add_row(title, *[""] * (len(COLUMNS) - 1), _cell(value, None))
-    return table
+        table.add_row(NAMES[name], *[""] * (len(COLUMNS) - 1), _cell(value, None))
+    return Group(table, Text(), *(Text(line, style="dim") for line in _notes(figures)))
 
 
-def _caption(figures: dict[str, Any]) -> str:
-    routing = figures["methods"][figures["default"]].get("routing")
+def _notes(figures: dict[str, Any]) -> list[str]:
+    """What stands below the table: intervals, differences, and how routing was counted."""
+    methods, default = figures["methods"], figures["default"]
+    ours = methods[default]
+    titles = {measure: title for measure, title, _ in COLUMNS}
+    notes = [f"95% of {default}: " + ", ".join(f"{titles[m]} {_between(bounds)}" for m, bounds in ours["ci95"].items())]
+    notes += [
+        f"NLL less that of {NAMES.get(name, name).rstrip('¹')}: {ours['nll'] - method['nll']:+.4f} "
+        f"({_between(method['default_minus_this_ci95']['nll'], '+.4f')})"
+        for name, method in methods.items()
+        if name != default
+    ]
+    notes.append("¹ is told the question's benchmark; the others see its prompt alone")
+    routing = ours.get("routing")
     if routing is None:
-        return "Too few models answered every train question for routing accuracy to be counted."
-    return (
-        f"Routing accuracy over the {routing['n_models']} models seen on ≥ 95% of the train questions, "
-        f"on the {routing['n_questions']:,} test questions that all of them answered."
-    )
+        notes.append("routing: not counted, too few models answered 95% of the train questions")
+    else:
+        notes.append(
+            f"routing: how often the chosen model was right, {routing['n_questions']:,} questions, "
+            f"{routing['n_models']} of {figures['dataset']['n_models']} models (seen on 95% of train)"
+        )
+        notes.append(f"best single model: {figures['best_single_model']}, chosen on train")
+    return notes
 
 
 def _cell(value: float | None, best: float | None) -> str:
@@ -70,5 +80,5 @@ def _cell(value: float | None, best: float | None) -> str:
     return f"[bold]{shown}[/bold]" if value == best else shown
 
 
-def _interval(bounds: tuple[float, float] | None) -> str:
-    return "" if bounds is None else f"{bounds[0]:.3f}–{bounds[1]:.3f}"
+def _between(bounds: tuple[float, float], shape: str = ".3f") -> str:
+    return f"{bounds[0]:{shape}} to {bounds[1]:{shape}}"
