@@ -3,7 +3,6 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from uuid import uuid4
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -15,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from router.api import chat, health, models, route
 from router.champion import ChampionWatch
 from router.errors import ApiError, InternalError, InvalidRequestError
+from router.ids import new_id
 from router.keys import Keys
 from router.record import Recorder
 from router.service import Service
@@ -68,7 +68,7 @@ class RequestId:
             await self.app(scope, receive, send)
             return
         given = next((value for name, value in scope["headers"] if name == REQUEST_ID), b"")
-        request_id = given.decode() if SANE_ID.fullmatch(given) else f"req-{uuid4().hex}"
+        request_id = given.decode() if SANE_ID.fullmatch(given) else f"req-{new_id()}"
         scope.setdefault("state", {})["request_id"] = request_id
         header = (REQUEST_ID, request_id.encode())
 

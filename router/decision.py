@@ -7,9 +7,9 @@ stands in it.
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
-from uuid import uuid4
 
 from router.errors import Attempt, UpstreamError
+from router.ids import new_id
 from router.policy import Policy
 from router.pool import PoolEntry
 
@@ -51,7 +51,7 @@ class Decision:
     note: str | None = None
     input_tokens_estimate: int = 0
     streamed: bool = False
-    id: str = field(default_factory=lambda: uuid4().hex)
+    id: str = field(default_factory=new_id)
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     started: float = field(default_factory=perf_counter)
     attempts: list[Attempt] = field(default_factory=list)

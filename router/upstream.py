@@ -71,14 +71,15 @@ class Upstreams:
     def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
         self._client: httpx.AsyncClient | None = None
+        self._url_of: dict[Upstream, httpx.URL] = {}
+        # reading is timed here, phase by phase; the transport times only the connection
+        self._extensions = {"timeout": httpx.Timeout(None, connect=timeouts.connect_s).as_dict()}
 
     async def __aenter__(self) -> Self:
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30), cookie_jar=aiohttp.DummyCookieJar()
         )
-        # reading is timed here, phase by phase; the transport times only the connection
-        timeout = httpx.Timeout(None, connect=self._timeouts.connect_s)
-        self._client = httpx.AsyncClient(transport=AiohttpTransport(client=session), timeout=timeout, trust_env=False)
+        self._client = httpx.AsyncClient(transport=AiohttpTransport(client=session), trust_env=False)
         self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         return self
 
@@ -152,11 +153,13 @@ class Upstreams:
 
     async def _send(self, upstream: Upstream, body: bytes, accept: str) -> httpx.Response:
         assert self._client is not None, "open Upstreams with `async with`"
+        url = self._url_of.get(upstream)
+        if url is None:  # parsing it costs as much as the rest of a request
+            url = self._url_of[upstream] = httpx.URL(f"{upstream.base_url}/chat/completions")
         headers = {"content-type": JSON, "accept": accept, "accept-encoding": "identity", "user-agent": "embedrouter"}
         if upstream.key is not None:
             headers["authorization"] = f"Bearer {upstream.key}"
-        url = f"{upstream.base_url}/chat/completions"
-        request = self._client.build_request("POST", url, content=body, headers=headers)
+        request = httpx.Request("POST", url, headers=headers, content=body, extensions=self._extensions)
         try:
             return await self._client.send(request, stream=True)
         except httpx.ConnectTimeout as error:
