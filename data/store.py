@@ -4,14 +4,12 @@ Each function is one transaction, and repeating it with the same content changes
 """
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypedDict, Unpack, cast
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, Table, any_, func, literal, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, select, update
 
 from data.database import writing
 from data.errors import EmbedRouterError
@@ -19,9 +17,9 @@ from data.near_duplicates import sign
 from data.observations import ModelRef, NewQuestion, Observation, QuestionRef, Recorded, prompt_sha256
 from data.queries import ChampionRow, champion
 from data.splits import pack_signature
+from data.statements import among, insert_new, pairs_table, table_of
 from data.tables import (
     Artifact,
-    Base,
     Decision,
     Import,
     JobRun,
@@ -33,6 +31,8 @@ from data.tables import (
     QuestionVector,
     utc_now,
 )
+
+OBSERVED = ("label", "score", "cost_usd", "input_tokens", "output_tokens", "output_chars", "latency_s")
 
 
 class ModelFields(TypedDict, total=False):
@@ -82,7 +82,7 @@ def add_questions(engine: Engine, questions: Sequence[NewQuestion]) -> list[Ques
                 }
                 for ((external_id, sha256), question), signature in zip(new.items(), signatures, strict=True)
             ]
-            _insert_new(connection, Question, rows)
+            insert_new(connection, Question, rows)
             known |= _question_ids(connection, list(new))
     return [QuestionRef(known[identity], *identity) for identity in identities]
 
@@ -103,7 +103,7 @@ def record_outcomes(
         )
         if new:
             now = utc_now()
-            _insert_new(
+            insert_new(
                 connection,
                 Outcome,
                 [_outcome_row(key, seen, source, import_id) | {"created_at": now} for key, seen in new.items()],
@@ -126,7 +126,7 @@ def begin_import(engine: Engine, file_format: str, source: str, path: str, conte
     with writing(engine) as connection:
         row = identity | {"path": path, "started_at": utc_now()}
         row |= {"n_new": 0, "n_repeated": 0, "n_conflicting": 0, "n_rejected": 0}
-        _insert_new(connection, Import, [row])
+        insert_new(connection, Import, [row])
         return int(connection.execute(select(Import.id).filter_by(**identity)).scalar_one())
 
 
@@ -152,7 +152,7 @@ def ensure_models(engine: Engine, names: Iterable[str]) -> dict[str, ModelRef]:
         if missing:
             now = utc_now()
             rows = [{"name": name, "capabilities": [], "retired": False, "created_at": now} for name in missing]
-            _insert_new(connection, Model, rows)
+            insert_new(connection, Model, rows)
             found |= _find_models(connection, missing)
     return found
 
@@ -177,7 +177,7 @@ def set_model(engine: Engine, name: str, **fields: Unpack[ModelFields]) -> bool:
             raise EmbedRouterError(f"{name} is an alias of {found[name].name}: set that one")
         if name not in found:
             row = {"name": name, "capabilities": [], "retired": False, "created_at": utc_now()}
-            _insert_new(connection, Model, [row])
+            insert_new(connection, Model, [row])
         model_id = _find_models(connection, [name])[name].id
         if fields:
             connection.execute(update(Model).where(Model.id == model_id).values(**fields))
@@ -186,7 +186,7 @@ def set_model(engine: Engine, name: str, **fields: Unpack[ModelFields]) -> bool:
                 whose = "another model's name" if holder.name == alias else f"an alias of {holder.name}"
                 raise EmbedRouterError(f"{alias} cannot be an alias of {name}: it is {whose}")
         rows = [{"alias": alias, "model_id": model_id} for alias in aliases if alias != name]
-        _insert_new(connection, ModelAlias, rows)
+        insert_new(connection, ModelAlias, rows)
     return name not in found
 
 
@@ -214,7 +214,7 @@ def add_artifact(
         "created_at": utc_now(),
     }
     with writing(engine) as connection:
-        _insert_new(connection, Artifact, [row])
+        insert_new(connection, Artifact, [row])
 
 
 def set_gate(engine: Engine, artifact_id: str, gate: dict[str, Any]) -> None:
@@ -267,7 +267,7 @@ def start_job(engine: Engine, job: str, detail: dict[str, Any] | None = None) ->
     """Note that a job runs; its run's id."""
     row = {"job": job, "status": "running", "detail": detail or {}, "started_at": utc_now()}
     with writing(engine) as connection:
-        return int(connection.execute(_table(JobRun).insert().returning(JobRun.id), row).scalar_one())
+        return int(connection.execute(table_of(JobRun).insert().returning(JobRun.id), row).scalar_one())
 
 
 def interrupt_jobs(engine: Engine, job: str) -> int:
@@ -298,7 +298,7 @@ def save_question_vectors(engine: Engine, fingerprint: str, vectors: Mapping[int
         for question_id, vector in vectors.items()
     ]
     with writing(engine) as connection:
-        _insert_new(connection, QuestionVector, rows)
+        insert_new(connection, QuestionVector, rows)
 
 
 def add_decisions(engine: Engine, rows: list[dict[str, Any]]) -> None:
@@ -309,41 +309,23 @@ def add_decisions(engine: Engine, rows: list[dict[str, Any]]) -> None:
     defaults = {"policy_settings": {}, "streamed": False, "created_at": utc_now()}
     filled = [dict.fromkeys(columns) | defaults | row for row in rows]
     with writing(engine) as connection:
-        _insert_new(connection, Decision, filled)
+        insert_new(connection, Decision, filled)
 
 
 # Statements
 
 
-def _table(entity: type[Base]) -> Table:
-    return Base.metadata.tables[entity.__tablename__]
-
-
-def _insert_new(connection: Connection, entity: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert the rows whose keys are not there yet."""
-    if rows:
-        dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-        connection.execute(dialect.insert(_table(entity)).on_conflict_do_nothing(), list(rows))
-
-
-def _among(connection: Connection, column: Any, values: Sequence[Any]) -> ColumnElement[bool]:
-    """`column IN values`, sent as one parameter: thousands cost time to write out, and hit limits."""
-    if connection.dialect.name == "sqlite":
-        return cast(ColumnElement[bool], column.in_(select(func.json_each(json.dumps(values)).table_valued("value"))))
-    return cast(ColumnElement[bool], column == any_(literal(list(values), postgresql.ARRAY(column.type))))
-
-
 def _question_ids(connection: Connection, identities: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
     """Find questions by (external_id, prompt_sha256)."""
     statement = select(Question.external_id, Question.prompt_sha256, Question.id)
-    statement = statement.where(_among(connection, Question.external_id, [first for first, _ in identities]))
+    statement = statement.where(among(connection, Question.external_id, [first for first, _ in identities]))
     return {(row.external_id, row.prompt_sha256): row.id for row in connection.execute(statement)}
 
 
 def _stored_keys(connection: Connection, keys: Sequence[str]) -> dict[str, int | None]:
     """Which observation keys are stored, and by which import."""
     statement = select(Outcome.observation_key, Outcome.import_id)
-    statement = statement.where(_among(connection, Outcome.observation_key, keys))
+    statement = statement.where(among(connection, Outcome.observation_key, keys))
     return {row.observation_key: row.import_id for row in connection.execute(statement)}
 
 
@@ -360,18 +342,9 @@ def _count_conflicts(connection: Connection, new: Sequence[Observation]) -> int:
 
 def _stored_labels(connection: Connection, pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], set[int]]:
     """The labels stored for each pair of a question's and a model's id."""
-    question: Any
-    model: Any
-    if connection.dialect.name == "sqlite":
-        row = func.json_each(json.dumps(pairs)).table_valued("value").c.value
-        question, model = func.json_extract(row, "$[0]"), func.json_extract(row, "$[1]")
-    else:
-        ids = postgresql.ARRAY(BigInteger)
-        columns = [literal([pair[side] for pair in pairs], ids) for side in (0, 1)]
-        table = func.unnest(*columns).table_valued("question", "model").render_derived()
-        question, model = table.c.question, table.c.model
+    wanted = pairs_table(connection, pairs)
     statement = select(Outcome.question_id, Outcome.model_id, Outcome.label).distinct()
-    statement = statement.where(Outcome.question_id == question, Outcome.model_id == model)
+    statement = statement.where(Outcome.question_id == wanted.first, Outcome.model_id == wanted.second)
     labels: dict[tuple[int, int], set[int]] = {}
     for question_id, model_id, label in connection.execute(statement):
         labels.setdefault((question_id, model_id), set()).add(label)
@@ -385,13 +358,7 @@ def _outcome_row(key: str, seen: Observation, source: str, import_id: int | None
         "import_id": import_id,
         "source": source,
         "observation_key": key,
-        "label": seen.label,
-        "score": seen.score,
-        "cost_usd": seen.cost_usd,
-        "input_tokens": seen.input_tokens,
-        "output_tokens": seen.output_tokens,
-        "output_chars": seen.output_chars,
-        "latency_s": seen.latency_s,
+        **{column: getattr(seen, column) for column in OBSERVED},
     }
 
 
@@ -400,9 +367,9 @@ def _find_models(connection: Connection, names: Sequence[str]) -> dict[str, Mode
     by_alias = select(ModelAlias.alias, Model.id, Model.name).join(Model)
     found = {
         row.alias: ModelRef(row.id, row.name)
-        for row in connection.execute(by_alias.where(_among(connection, ModelAlias.alias, names)))
+        for row in connection.execute(by_alias.where(among(connection, ModelAlias.alias, names)))
     }
-    by_name = select(Model.id, Model.name).where(_among(connection, Model.name, names))
+    by_name = select(Model.id, Model.name).where(among(connection, Model.name, names))
     return found | {row.name: ModelRef(row.id, row.name) for row in connection.execute(by_name)}
 
 
@@ -431,4 +398,4 @@ def _require_artifact(connection: Connection, artifact_id: str) -> None:
 
 def _append_promotion(connection: Connection, artifact_id: str, parent_id: int | None, kind: str, reason: str) -> int:
     row = {"artifact_id": artifact_id, "parent_id": parent_id, "kind": kind, "reason": reason, "created_at": utc_now()}
-    return int(connection.execute(_table(Promotion).insert().returning(Promotion.id), row).scalar_one())
+    return int(connection.execute(table_of(Promotion).insert().returning(Promotion.id), row).scalar_one())

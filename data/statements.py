@@ -1,0 +1,51 @@
+"""What SQLite and PostgreSQL say differently: inserting what is new, and asking for thousands of values at once.
+
+Values go as one parameter, an array or JSON: writing out thousands costs most of a statement's time, and hits limits.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import BigInteger, ColumnElement, Connection, Table, any_, func, literal, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from data.tables import Base
+
+
+def table_of(entity: type[Base]) -> Table:
+    return Base.metadata.tables[entity.__tablename__]
+
+
+def insert_new(connection: Connection, entity: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert the rows whose keys are not there yet; each row names the same columns."""
+    if rows:
+        dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+        connection.execute(dialect.insert(table_of(entity)).on_conflict_do_nothing(), list(rows))
+
+
+def among(connection: Connection, column: Any, values: Sequence[Any]) -> ColumnElement[bool]:
+    """`column IN values`."""
+    if connection.dialect.name == "sqlite":
+        return cast(ColumnElement[bool], column.in_(select(func.json_each(json.dumps(values)).table_valued("value"))))
+    return cast(ColumnElement[bool], column == any_(literal(list(values), postgresql.ARRAY(column.type))))
+
+
+@dataclass(frozen=True)
+class PairColumns:
+    """The two columns of a table of pairs of ids, to join with."""
+
+    first: ColumnElement[int]
+    second: ColumnElement[int]
+
+
+def pairs_table(connection: Connection, pairs: Sequence[tuple[int, int]]) -> PairColumns:
+    """Pairs of ids as a table."""
+    if connection.dialect.name == "sqlite":
+        row = func.json_each(json.dumps(pairs)).table_valued("value").c.value
+        return PairColumns(func.json_extract(row, "$[0]"), func.json_extract(row, "$[1]"))
+    ids = postgresql.ARRAY(BigInteger)
+    sides = [literal([pair[side] for pair in pairs], ids) for side in (0, 1)]
+    table = func.unnest(*sides).table_valued("first", "second").render_derived()
+    return PairColumns(table.c.first, table.c.second)
