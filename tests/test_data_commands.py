@@ -1,0 +1,99 @@
+"""The verbs db, import and models, as a user runs them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from tests.conftest import url_of
+from tests.logs import write_long
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(folder: Path, *words: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a folder of its own."""
+    command = [sys.executable, str(ROOT / "embedrouter.py"), *words]
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "COLUMNS": "200", **(environment or {})}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+
+
+def test_the_default_database_is_a_file_below_var(tmp_path: Path) -> None:
+    write_long(tmp_path / "tiny", [("q1", "small", 1), ("q2", "small", 0), ("q9", "small", 1)])
+    done = run(tmp_path, "import", "long", "tiny")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 new, 0 repeated, 0 conflicting, 1 rejected" in done.stdout
+    assert "correctness.csv line 4: question_id q9 is not in questions.csv" in done.stdout
+    assert (tmp_path / "var" / "embedrouter.db").is_file()
+    (rejects,) = (tmp_path / "var" / "rejects").iterdir()
+    assert rejects.name.startswith("long-tiny-")
+    assert f"in var/rejects/{rejects.name}" in done.stdout
+    assert "0 new, 2 repeated, 0 conflicting, 1 rejected" in run(tmp_path, "import", "long", "tiny").stdout
+
+
+def test_a_database_is_upgraded_checked_and_filled(empty_engine: Engine, tmp_path: Path) -> None:
+    database = ("--database", url_of(empty_engine))
+    before = run(tmp_path, "db", "check", *database)
+    assert before.returncode == 1
+    assert "run `embedrouter db upgrade`" in before.stderr
+    assert "Traceback" not in before.stderr
+    assert run(tmp_path, "db", "upgrade", *database).returncode == 0
+    after = run(tmp_path, "db", "check", environment={"EMBEDROUTER_DATABASE_URL": url_of(empty_engine)})
+    assert (after.returncode, after.stdout.endswith("is up to date\n")) == (0, True)
+    write_long(tmp_path / "tiny", [("q1", "small", 1)])
+    imported = json.loads(run(tmp_path, "import", "long", "tiny", "--source", "mine", "--json", *database).stdout)
+    assert (imported["source"], imported["n_new"], imported["rejects"]) == ("mine", 1, None)
+    listed = json.loads(run(tmp_path, "models", "list", "--json", *database).stdout)
+    assert {model["name"]: model["n_outcomes"] for model in listed["models"]} == {"small": 1, "large": 0}
+
+
+def test_a_model_is_set_shown_and_listed(tmp_path: Path) -> None:
+    options = ["--usd-per-1m-input", "2.5", "--capability", "tools", "--capability", "json", "--alias", "org/m"]
+    upstream = ["--upstream-url", "http://127.0.0.1:1/v1", "--upstream-model", "m-1", "--upstream-key-env", "M_KEY"]
+    assert run(tmp_path, "models", "set", "m", *options, *upstream).stdout == "m: created\n"
+    assert run(tmp_path, "models", "set", "m", "--retired").stdout == "m: changed\n"
+    shown = json.loads(run(tmp_path, "models", "show", "org/m", "--json").stdout)
+    assert shown["name"] == "m"
+    assert (shown["usd_per_1m_input"], shown["capabilities"], shown["retired"]) == (2.5, ["json", "tools"], True)
+    assert (shown["upstream_url"], shown["upstream_model"], shown["upstream_key_env"]) == (
+        "http://127.0.0.1:1/v1",
+        "m-1",
+        "M_KEY",
+    )
+    assert run(tmp_path, "models", "set", "m", "--active").returncode == 0
+    plain = run(tmp_path, "models", "list").stdout
+    assert "2.5" in plain
+    assert "retired" not in plain
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("models", "show", "gpt-4p"), "no model gpt-4p: perhaps gpt-4o"),
+        (("models", "set", "gpt-4o", "--usd-per-1m-input", "-1"), "a price is 0 or more"),
+        (("models", "set", "new", "--alias", "gpt-4o"), "it is another model's name"),
+        (("import", "long", "nowhere"), "nowhere does not exist"),
+        (("import", "embedllm", "."), "an EmbedLLM folder holds"),
+        (("db", "check", "--database", "oracle://x"), "use sqlite or postgresql"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_status_1(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    run(tmp_path, "models", "set", "gpt-4o")
+    done = run(tmp_path, *words)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [("db", "upgrade"), ("db", "check"), ("import", "long"), ("import", "embedllm")]
+    + [("models", verb) for verb in ("list", "set", "show")],
+)
+def test_every_verb_has_an_example_in_its_help(tmp_path: Path, verb: tuple[str, str]) -> None:
+    done = run(tmp_path, *verb, "--help")
+    assert done.returncode == 0
+    assert f"Example: embedrouter {' '.join(verb)}" in done.stdout
