@@ -1,7 +1,48 @@
-"""The verb `report`."""
+"""The verb `report`. Imports happen inside the verb."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 
+def report(
+    output: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("var/report.html"),
+    artifact: Annotated[
+        str | None, typer.Option(help="An artifact's id or its beginning; default the champion.")
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option(help="Database URL; default EMBEDROUTER_DATABASE_URL or SQLite in var/.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Write a self-contained HTML page on an artifact: comparison, forecast accuracies, calibration, model map.
+
+    The file needs no network; send it to whoever asks.
+
+    Examples:
+
+    `embedrouter report`
+
+    `embedrouter report --artifact 3f1c --output /tmp/report.html`
+    """
+    import json
+
+    from rich.console import Console
+
+    from data.database import opened
+    from training.report.build import build_report
+    from training.report.page import write_page
+
+    with opened(database) as engine, Console(stderr=True).status("writing the report"):
+        built = build_report(engine, artifact)
+        write_page(built, output)
+    if as_json:
+        print(json.dumps({"artifact": built.artifact_id, "output": str(output), "bytes": output.stat().st_size}))
+    else:
+        print(f"{output} ({output.stat().st_size / 1e6:.1f} MB): artifact {built.artifact_id}; open it in a browser")
+
+
 def register(app: typer.Typer) -> None:
-    """Add these verb to the command line."""
+    """Add this verb to the command line."""
+    app.command()(report)

@@ -1,0 +1,185 @@
+"""The report's charts as plotly's own JSON. Colours are left to the page, which knows whether it is light or dark.
+
+A trace names its colour by `meta`: a role such as "ours" or the number of a category. Names come from logs and are
+escaped here, because plotly reads markup in every text.
+"""
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from markupsafe import escape
+from numpy.typing import NDArray
+
+from training.report.build import Accuracies, ModelMap, Reliability, Report, SingleModels
+from training.report.words import METHOD_NAMES
+
+Floats = NDArray[np.float64]
+
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
+N_COLOURS = 8  # of categories; after that symbols change
+MAP_ASPECT = 1.7  # width by height
+CHARACTER_WIDTH, LINE_HEIGHT = 0.0075, 0.022  # of a name on the map, in widths of the map
+
+
+def draw(report: Report) -> dict[str, go.Figure]:
+    """Make the charts that there is something to draw of, by the id of their place on the page."""
+    charts: dict[str, go.Figure | None] = {
+        "curve": _cost_quality(report.comparison, report.single_models),
+        "accuracy": None if report.accuracies is None else _accuracy(report.accuracies),
+        "reliability": None if report.reliability is None else _reliability(report.reliability),
+        "map": None if report.model_map is None else _model_map(report.model_map),
+    }
+    return {name: figure for name, figure in charts.items() if figure is not None}
+
+
+def _cost_quality(comparison: dict[str, Any], single: SingleModels | None) -> go.Figure | None:
+    """Routing accuracy against the mean cost of a request, one line a method and one point a model alone."""
+    figure = go.Figure()
+    default = comparison.get("default")
+    methods = comparison.get("methods") or {}
+    for name in sorted(methods, key=lambda one: one == default):  # ours on top
+        curve = (methods[name].get("routing") or {}).get("curve")
+        if not curve:
+            continue
+        cost, quality = np.array(curve["cost_usd"]), np.array(curve["quality"])
+        order = np.lexsort((quality, cost))
+        title = plain(METHOD_NAMES.get(name, name))
+        figure.add_scatter(
+            x=cost[order] * 1000,
+            y=quality[order],
+            name=title,
+            mode="lines",
+            line={"width": 3.5 if name == default else 2, "dash": "solid" if name == default else "dot"},
+            hovertemplate="$%{x:.3f} per 1,000 requests: %{y:.1%}<extra>" + title + "</extra>",
+            meta="ours" if name == default else name,
+        )
+    if not figure.data:
+        return None
+    if single is not None:
+        figure.add_scatter(
+            x=single.cost_usd * 1000,
+            y=single.accuracy,
+            customdata=[plain(name) for name in single.names],
+            name="one model for everything",
+            mode="markers",
+            marker={"size": 8, "symbol": "circle-open", "line": {"width": 1.5}},
+            hovertemplate="%{customdata}<br>$%{x:.3f} per 1,000 requests: %{y:.1%}<extra></extra>",
+            meta="quiet",
+        )
+    figure.update_xaxes(title="USD per 1,000 requests, logarithmic", type="log", tickprefix="$", dtick="D2")
+    figure.update_yaxes(title="answered correctly", tickformat=".0%")
+    return figure
+
+
+def _accuracy(accuracies: Accuracies) -> go.Figure:
+    """Forecast against actual accuracy, one point a model and benchmark."""
+    figure = go.Figure()
+    _add_diagonal(figure)
+    benchmarks = sorted(set(accuracies.benchmark))
+    largest = float(accuracies.n.max())
+    for number, benchmark in enumerate(benchmarks):
+        here = np.flatnonzero([one == benchmark for one in accuracies.benchmark])
+        title = plain(benchmark or "(no benchmark)")
+        figure.add_scatter(
+            x=accuracies.forecast[here],
+            y=accuracies.actual[here],
+            customdata=[[plain(accuracies.model[i]), int(accuracies.n[i])] for i in here],
+            name=title,
+            mode="markers",
+            marker={
+                "size": 5 + 11 * np.sqrt(accuracies.n[here] / largest),
+                "symbol": SYMBOLS[number // N_COLOURS % len(SYMBOLS)],
+                "opacity": 0.75,
+                "line": {"width": 0.7},
+            },
+            hovertemplate="%{customdata[0]}<br>forecast %{x:.1%}, actual %{y:.1%}, n = %{customdata[1]:,}"
+            "<extra>" + title + "</extra>",
+            meta=number % N_COLOURS,
+        )
+    figure.update_xaxes(title="forecast accuracy", tickformat=".0%", range=[-0.03, 1.03])
+    figure.update_yaxes(title="actual accuracy", tickformat=".0%", range=[-0.03, 1.03])
+    return figure
+
+
+def _reliability(reliability: Reliability) -> go.Figure:
+    """Share of right answers against P(correct), with 95% intervals."""
+    figure = go.Figure()
+    _add_diagonal(figure)
+    figure.add_scatter(
+        x=reliability.forecast,
+        y=reliability.actual,
+        error_y={"array": 1.96 * np.nan_to_num(reliability.error), "thickness": 1.5, "width": 4},
+        customdata=reliability.n,
+        name="outcomes",
+        mode="lines+markers",
+        line={"width": 2},
+        marker={"size": 8},
+        hovertemplate="P(correct) %{x:.1%}: right %{y:.1%}, n = %{customdata:,}<extra></extra>",
+        meta="ours",
+        showlegend=False,
+    )
+    figure.update_xaxes(title="P(correct), forecast", tickformat=".0%", range=[-0.03, 1.03])
+    figure.update_yaxes(title="share that was right", tickformat=".0%", range=[-0.03, 1.03])
+    return figure
+
+
+def _model_map(model_map: ModelMap) -> go.Figure:
+    """The models in two dimensions, coloured by forecast accuracy."""
+    names = [plain(name) for name in model_map.names]
+    labelled = _place_labels(model_map.position, [len(name) for name in model_map.names])
+    figure = go.Figure()
+    figure.add_scatter(
+        x=model_map.position[:, 0],
+        y=model_map.position[:, 1],
+        text=[name if shown else "" for name, shown in zip(names, labelled, strict=True)],
+        customdata=names,
+        mode="markers+text",
+        textposition="top center",
+        textfont={"size": 10.5},
+        cliponaxis=False,
+        marker={
+            "size": 11,
+            "color": model_map.forecast,
+            "line": {"width": 0.7},
+            "colorbar": {"title": {"text": "forecast<br>accuracy"}, "tickformat": ".0%", "thickness": 12, "len": 0.8},
+        },
+        hovertemplate="%{customdata}<br>forecast accuracy %{marker.color:.1%}<extra></extra>",
+        meta="scale",
+        showlegend=False,
+    )
+    shares = model_map.shares
+    figure.update_xaxes(title=f"first component, {shares[0]:.0%} of the differences", zeroline=False)
+    figure.update_yaxes(title=f"second component, {shares[1]:.0%}", zeroline=False, scaleanchor="x")
+    return figure
+
+
+def plain(text: str) -> str:
+    """A name as text: without markup, and without plotly's own placeholders."""
+    return str(escape(text)).replace("%{", "%&#123;")
+
+
+def _add_diagonal(figure: go.Figure) -> None:
+    figure.add_scatter(
+        x=[0, 1],
+        y=[0, 1],
+        mode="lines",
+        line={"width": 1.5, "dash": "dash"},
+        hoverinfo="skip",
+        meta="quiet",
+        showlegend=False,
+    )
+
+
+def _place_labels(position: Floats, lengths: list[int]) -> list[bool]:
+    """Choose the names that fit without covering each other, outlying models first."""
+    across, up = np.ptp(position, axis=0)
+    unit = position / (max(across, up * MAP_ASPECT) or 1)  # (M, 2), in widths of the chart
+    boxes: list[tuple[float, float, float]] = []
+    shown = [False] * len(position)
+    for i in np.argsort(-np.linalg.norm(unit - unit.mean(axis=0), axis=1)):
+        (x, y), half = unit[i], CHARACTER_WIDTH * lengths[i] / 2
+        if all(abs(x - x2) > half + half2 or abs(y - y2) > LINE_HEIGHT for x2, y2, half2 in boxes):
+            boxes.append((x, y, half))
+            shown[i] = True
+    return shown

@@ -1,0 +1,178 @@
+"""The report as one HTML file that needs nothing else: no network, no fonts, plotly's script inlined once."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from training.report.build import Accuracies, Report
+from training.report.charts import draw
+from training.report.words import METHOD_NAMES, METHOD_NOTES, summarize
+
+TEMPLATES = Path(__file__).parent / "templates"
+COLUMNS = (
+    ("accuracy", "accuracy", max),
+    ("auc", "AUC", max),
+    ("auc_within_question", "AUC within question", max),
+    ("nll", "NLL", min),
+    ("brier", "Brier", min),
+    ("ece", "ECE", min),
+    ("routing_accuracy", "routing accuracy", max),
+)
+REFERENCE_NAMES = {"best_single": "best single model", "oracle": "oracle", "random": "random model"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of the comparison, as shown."""
+
+    value: str
+    interval: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the comparison: a method, or a reference that no forecast changes."""
+
+    name: str
+    note: str
+    cells: tuple[Cell, ...]
+    is_default: bool = False
+    is_reference: bool = False
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure in large type, and what it is."""
+
+    value: str
+    label: str
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """One model on one benchmark."""
+
+    model: str
+    benchmark: str
+    forecast: float
+    actual: float
+    n: int
+
+
+def write_page(report: Report, output: Path) -> None:
+    """Write the report, whole or not at all."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    draft = output.with_name(f".{output.name}.draft")
+    draft.write_text(render(report), encoding="utf-8")
+    draft.replace(output)
+
+
+def render(report: Report) -> str:
+    """Lay the report out as HTML; every name in it is text."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    charts = draw(report)
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        dataset=report.comparison.get("dataset") or {},
+        tiles=tiles(report.comparison),
+        summary=summarize(report.comparison),
+        columns=[title for _, title, _ in COLUMNS],
+        lines=comparison_lines(report.comparison),
+        has_intervals=any(method.get("ci95") for method in (report.comparison.get("methods") or {}).values()),
+        routing=_routing(report.comparison),
+        accuracy_rows=[] if report.accuracies is None else accuracy_rows(report.accuracies),
+        charts=charts,
+        figures=as_script(charts),
+        plotly=Markup(get_plotlyjs()),
+    )
+
+
+def tiles(comparison: dict[str, Any]) -> list[Tile]:
+    """The few figures that a reader takes away."""
+    methods = comparison.get("methods") or {}
+    ours = methods.get(comparison.get("default")) or {}
+    references = comparison.get("references") or {}
+    shown: list[Tile] = []
+    if ours.get("nll") is not None:
+        shown.append(Tile(f"{ours['nll']:.3f}", "NLL of P(correct), lower is better"))
+    if ours.get("auc") is not None:
+        shown.append(Tile(f"{ours['auc']:.3f}", "AUC, right before wrong"))
+    if ours.get("routing_accuracy") is not None:
+        single = references.get("best_single")
+        beside = "" if single is None else f", {single:.1%} by the best single model"
+        shown.append(Tile(f"{ours['routing_accuracy']:.1%}", f"answered correctly when routed{beside}"))
+    gap = (ours.get("routing") or {}).get("gap_closed")
+    if gap is not None:
+        shown.append(Tile(f"{gap:.0%}", "of the gap from best single to oracle closed"))
+    return shown
+
+
+def accuracy_rows(accuracies: Accuracies) -> list[AccuracyRow]:
+    """Every model on every benchmark, by model."""
+    columns = (accuracies.model, accuracies.benchmark, accuracies.forecast, accuracies.actual, accuracies.n)
+    rows = [AccuracyRow(m, b, float(p), float(a), int(n)) for m, b, p, a, n in zip(*columns, strict=True)]
+    return sorted(rows, key=lambda row: (row.model, row.benchmark))
+
+
+def comparison_lines(comparison: dict[str, Any]) -> list[Line]:
+    """The comparison's rows: every method, the best of each column marked, then the references."""
+    methods = comparison.get("methods") or {}
+    best = {
+        measure: better((m[measure] for m in methods.values() if m.get(measure) is not None), default=None)
+        for measure, _, better in COLUMNS
+    }
+    lines = [
+        Line(
+            name=METHOD_NAMES.get(name, name),
+            note=METHOD_NOTES.get(name, ""),
+            cells=tuple(
+                _cell(method.get(measure), (method.get("ci95") or {}).get(measure), best[measure])
+                for measure, _, _ in COLUMNS
+            ),
+            is_default=name == comparison.get("default"),
+        )
+        for name, method in methods.items()
+    ]
+    bounds = comparison.get("reference_ci95") or {}
+    for name, value in (comparison.get("references") or {}).items():
+        if value is not None:
+            note = comparison.get("best_single_model") or "" if name == "best_single" else ""
+            blank = (Cell(""),) * (len(COLUMNS) - 1)
+            cells = (*blank, _cell(value, bounds.get(name), None))
+            lines.append(Line(REFERENCE_NAMES.get(name, name), note, cells, is_reference=True))
+    return lines
+
+
+def as_script(charts: dict[str, go.Figure]) -> Markup:
+    """The charts as JSON that can stand inside a script element: no `<` is left to end it."""
+    figures = {name: json.loads(figure.to_json()) for name, figure in charts.items()}
+    for figure in figures.values():
+        figure["layout"].pop("template", None)  # the page brings its own colours
+    text = json.dumps(figures, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _routing(comparison: dict[str, Any]) -> dict[str, Any]:
+    methods = comparison.get("methods") or {}
+    return (methods.get(comparison.get("default")) or {}).get("routing") or {}
+
+
+def _cell(value: float | None, bounds: tuple[float, float] | None, best: float | None) -> Cell:
+    if value is None:
+        return Cell("–")
+    return Cell(f"{value:.4f}", f"{bounds[0]:.3f} – {bounds[1]:.3f}" if bounds else "", value == best)
