@@ -185,8 +185,7 @@ def set_model(engine: Engine, name: str, **fields: Unpack[ModelFields]) -> bool:
             if holder.id != model_id:
                 whose = "another model's name" if holder.name == alias else f"an alias of {holder.name}"
                 raise EmbedRouterError(f"{alias} cannot be an alias of {name}: it is {whose}")
-        rows = [{"alias": alias, "model_id": model_id} for alias in aliases if alias != name]
-        insert_new(connection, ModelAlias, rows)
+        insert_new(connection, ModelAlias, [{"alias": alias, "model_id": model_id} for alias in {*aliases} - {name}])
     return name not in found
 
 
@@ -305,7 +304,7 @@ def add_decisions(engine: Engine, rows: list[dict[str, Any]]) -> None:
     """Store routed requests, one dict of Decision's columns each; an id that is there already is left alone."""
     if not rows:
         return
-    columns = {key for row in rows for key in row}
+    columns = [column for row in rows for column in row]
     defaults = {"policy_settings": {}, "streamed": False, "created_at": utc_now()}
     filled = [dict.fromkeys(columns) | defaults | row for row in rows]
     with writing(engine) as connection:
