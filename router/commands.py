@@ -144,21 +144,24 @@ def route(
 
 
 def _print_explanation(explanation: dict[str, Any], top: int) -> None:
+    from collections import Counter
+
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
     candidates, excluded = explanation["candidates"], explanation["excluded"]
-    table = Table("", "model", "P(correct)", "expected USD", "USD/1M in", "USD/1M out", "", header_style="bold")
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for header, justify in (("", "right"), ("model", "left"), ("P(correct)", "right"), ("expected USD", "right")):
+        table.add_column(header, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("USD/1M in, out", no_wrap=True)
     for rank, shown in enumerate(candidates[:top], start=1):
         table.add_row(
             str(rank),
             shown["model"],
             f"{shown['p_correct']:.3f}",
             _usd(shown["expected_cost_usd"]),
-            _usd(shown["usd_per_1m_input"]),
-            _usd(shown["usd_per_1m_output"]),
-            shown.get("reason", ""),
+            f"{_usd(shown['usd_per_1m_input'])}, {_usd(shown['usd_per_1m_output'])}",
             style="bold" if rank == 1 else None,
         )
     console.print(table)
@@ -173,7 +176,9 @@ def _print_explanation(explanation: dict[str, Any], top: int) -> None:
     if explanation["model"] is not None:
         console.print(f"\n{policy}{setting} chooses [bold]{explanation['model']}[/bold]")
     else:
-        console.print("\n[bold]no model can be called[/bold]: ranked as if each had an upstream; serve would refuse")
+        reasons = Counter(shown["reason"] for shown in candidates)
+        why = ", ".join(f"{reason}: {n}" for reason, n in reasons.most_common())
+        console.print(f"\n[bold]no model can be called[/bold] ({why}): ranked as if each could; serve would refuse")
     if explanation["note"]:
         console.print(f"note: {explanation['note']}", markup=False)
     console.print(f"artifact {explanation['artifact']}; about {explanation['input_tokens_estimate']} input tokens")
