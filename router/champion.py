@@ -83,7 +83,9 @@ class ChampionWatch:
             if with_pool or changed:
                 self._take(row, known if not changed else None)
         except LOAD_ERRORS as error:
-            problem = f"{type(error).__name__}: {error}"
+            # a database's own words hold statements and addresses, and /health/ready needs no key
+            said = "the database does not answer" if isinstance(error, SQLAlchemyError) else str(error)
+            problem = f"{type(error).__name__}: {said}"
             if problem != self.problem:
                 logger.warning("the champion cannot be taken, the one before goes on: %s", problem)
             self.problem = problem

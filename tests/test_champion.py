@@ -93,6 +93,7 @@ def test_a_database_that_fails_leaves_the_old_one_serving(engine: Engine, tmp_pa
         connection.execute(text("ALTER TABLE promotions RENAME TO elsewhere"))
     assert not watch.refresh()
     assert watch.current.artifact is not None
+    assert watch.problem == "OperationalError: the database does not answer"
 
 
 def test_an_artifact_that_was_moved_is_found_in_the_configured_directory(engine: Engine, tmp_path: Path) -> None:
