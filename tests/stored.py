@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from data.log import CorrectnessLog
 from data.observations import NewQuestion, Observation, Repeats
 from data.splits import group_questions
-from data.store import add_questions, ensure_models, record_outcomes
+from data.store import add_questions, ensure_models, record_outcomes, set_model
 
 
 def store_log(engine: Engine, log: CorrectnessLog, source: str) -> None:
@@ -20,10 +20,15 @@ def store_log(engine: Engine, log: CorrectnessLog, source: str) -> None:
     group_questions(engine, "each")
     names = log.models["model_name"].tolist()
     models = ensure_models(engine, names)
+    for name, price, output_price in zip(
+        names, log.models["usd_per_1m_input"].tolist(), log.models["usd_per_1m_output"].tolist(), strict=True
+    ):
+        set_model(engine, name, usd_per_1m_input=price, usd_per_1m_output=output_price)
     repeats = Repeats(source)
-    cells = zip(*(log.cells[name].tolist() for name in ("question", "model", "label")), strict=True)
+    cells = zip(*(log.cells[name].tolist() for name in ("question", "model", "label", "output_tokens")), strict=True)
     observations = [
-        Observation(questions[question], models[names[model]], int(label)) for question, model, label in cells
+        Observation(questions[question], models[names[model]], int(label), output_tokens=int(tokens))
+        for question, model, label, tokens in cells
     ]
     record_outcomes(engine, source, [repeats.number(observation) for observation in observations])
 

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 N_COLOURS = 8  # of categories; after that symbols change
 MAP_ASPECT = 1.7  # width by height
-CHARACTER_WIDTH, LINE_HEIGHT = 0.0075, 0.022  # of a name on the map, in widths of the map
+CHARACTER_WIDTH, LINE_HEIGHT, LABEL_LIFT, POINT_RADIUS = 0.0075, 0.02, 0.017, 0.005  # in widths of the map
 
 
 def draw(report: Report) -> dict[str, go.Figure]:
@@ -172,14 +172,17 @@ def _add_diagonal(figure: go.Figure) -> None:
 
 
 def _place_labels(position: Floats, lengths: list[int]) -> list[bool]:
-    """Choose the names that fit without covering each other, outlying models first."""
+    """Choose the names that fit above their points without covering each other or a point, outlying models first."""
     across, up = np.ptp(position, axis=0)
     unit = position / (max(across, up * MAP_ASPECT) or 1)  # (M, 2), in widths of the chart
-    boxes: list[tuple[float, float, float]] = []
-    shown = [False] * len(position)
+    middle = unit + np.array([0, LABEL_LIFT])  # (M, 2), where a name stands
+    half = CHARACTER_WIDTH / 2 * np.array(lengths)
+    shown = np.zeros(len(unit), dtype=bool)
     for i in np.argsort(-np.linalg.norm(unit - unit.mean(axis=0), axis=1)):
-        (x, y), half = unit[i], CHARACTER_WIDTH * lengths[i] / 2
-        if all(abs(x - x2) > half + half2 or abs(y - y2) > LINE_HEIGHT for x2, y2, half2 in boxes):
-            boxes.append((x, y, half))
-            shown[i] = True
-    return shown
+        apart = np.abs(middle - middle[i])  # (M, 2)
+        names = shown & (apart[:, 0] < half + half[i]) & (apart[:, 1] < LINE_HEIGHT)
+        from_points = np.abs(unit - middle[i])
+        points = (from_points[:, 0] < half[i] + POINT_RADIUS) & (from_points[:, 1] < LINE_HEIGHT / 2 + POINT_RADIUS)
+        points[i] = False
+        shown[i] = not (names.any() or points.any())
+    return shown.tolist()

@@ -82,6 +82,7 @@ def render(report: Report) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     charts = draw(report)
     return environment.get_template("report.html.j2").render(

@@ -1,0 +1,316 @@
+"""The report: figures that can be checked by hand, and a page that stands alone whatever a model is called."""
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from plotly.offline import get_plotlyjs
+from sqlalchemy import Engine
+from typer.testing import CliRunner
+
+from data import queries, store
+from data.log import CorrectnessLog
+from data.store import promote
+from router.scorer import Scorer, ScorerShape
+from tests.conftest import url_of
+from tests.planted import planted_log
+from tests.stored import pick, store_log
+from training import report_commands
+from training.errors import TrainingError
+from training.report.build import Accuracies, Report, accuracies, build_report, map_models, reliability
+from training.report.charts import draw, plain
+from training.report.page import comparison_lines, render, write_page
+from training.report.words import summarize
+from training.train import train
+
+HOSTILE = (
+    "<script>window.pwned=1</script>",
+    "</script><script>window.pwned=1</script>",
+    "<img src=x onerror=window.pwned=1>",
+    '<a href="https://example.com/pwned">click</a>',
+    "%{x} & \"quotes\" 'and' {{ 7 * 7 }}",
+)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def report_on(engine: Engine, folder: Path, log: CorrectnessLog) -> Report:
+    store_log(engine, log, "planted")
+    trained = train(engine, folder / "artifacts")
+    promote(engine, trained.artifact.id, "train", "the first")
+    return build_report(engine)
+
+
+@pytest.fixture
+def planted(sqlite_engine: Engine, tmp_path: Path) -> Report:
+    return report_on(sqlite_engine, tmp_path, planted_log(300, 5).log)
+
+
+@pytest.fixture
+def hostile(sqlite_engine: Engine, tmp_path: Path) -> Report:
+    """The same, but models, benchmarks and questions have names that are markup."""
+    log = planted_log(300, 5).log
+    questions = log.questions.assign(benchmark=[HOSTILE[i % 3] for i in range(300)])
+    return report_on(
+        sqlite_engine, tmp_path, CorrectnessLog(questions, log.models.assign(model_name=HOSTILE), log.cells)
+    )
+
+
+def without_plotly(page: str) -> str:
+    assert page.count(get_plotlyjs()) == 1
+    return page.replace(get_plotlyjs(), "")
+
+
+def test_the_page_needs_nothing_from_outside(planted: Report) -> None:
+    page = without_plotly(render(planted))
+    assert not re.findall(
+        r"https?:|\b(?:src|href|action|data)=|url\(|@import|<(?:link|img|iframe|object|embed|base)\b", page
+    )
+    assert "default-src 'none'" in page
+
+
+def test_the_page_says_what_the_artifact_is(planted: Report) -> None:
+    page = without_plotly(render(planted))
+    dataset = planted.comparison["dataset"]
+    for expected in (
+        planted.artifact_id,
+        dataset["fingerprint"],
+        planted.encoder_fingerprint,
+        "champion",
+        f"on {dataset['n_cells']:,} outcomes of 5 models on 300 questions",
+        f"{planted.comparison['methods']['embedrouter']['nll']:.4f}",
+        "best single model",
+        planted.comparison["best_single_model"],
+    ):
+        assert expected in page, expected
+    assert set(draw(planted)) == {"curve", "accuracy", "reliability", "map"}
+
+
+def test_names_are_text_wherever_they_stand(hostile: Report) -> None:
+    page = without_plotly(render(hostile))
+    assert "<script>window" not in page
+    assert "<img" not in page
+    assert '<a href="https' not in page
+    scripts = re.findall(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)
+    figures = json.loads(scripts[0])
+    assert set(figures) == {"curve", "accuracy", "reliability", "map"}
+    assert set(figures["map"]["data"][0]["customdata"]) == {plain(name) for name in HOSTILE}
+    assert not any("<" in name or "%{" in name for name in figures["map"]["data"][0]["customdata"])
+    assert "{{ 7 * 7 }}" in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page in")
+@pytest.mark.parametrize("name", ["planted", "hostile"])
+def test_a_browser_draws_every_chart_and_asks_for_nothing(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    page = render(request.getfixturevalue(name))
+    probe = (
+        "<script>addEventListener('load', () => setTimeout(() => { const state = document.documentElement.dataset;"
+        "state.pwned = String(window.pwned); state.links = document.querySelectorAll('a, img').length;"
+        "state.resources = performance.getEntriesByType('resource').length;"
+        "state.points = document.querySelectorAll('path.point').length; }, 500))</script></body>"
+    )
+    path = tmp_path / "report.html"
+    path.write_text(page.replace("</body>", probe), encoding="utf-8")
+    dom = subprocess.run(
+        [
+            str(CHROMIUM),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--virtual-time-budget=20000",
+            "--dump-dom",
+            path.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=True,
+    ).stdout
+    root = re.search(r"<html[^>]*>", dom)
+    assert root is not None
+    state = dict(re.findall(r'data-(\w+)="([^"]*)"', root[0]))
+    assert state["drawn"] == "curve accuracy reliability map"
+    assert (state["pwned"], state["links"], state["resources"]) == ("undefined", "0", "0")
+    assert int(state["points"]) >= 5 * 4 + 5
+
+
+def test_an_artifact_without_figures_still_has_a_page(planted: Report) -> None:
+    bare = replace(
+        planted,
+        comparison={},
+        gate=None,
+        is_champion=False,
+        accuracies=None,
+        reliability=None,
+        model_map=None,
+        single_models=None,
+    )
+    page = render(bare)
+    assert "holds no comparison" in page
+    assert len(page) < 50_000, "without a chart there is no need of plotly"
+
+
+def test_figures_that_could_not_be_counted_are_dashes(planted: Report) -> None:
+    comparison = json.loads(json.dumps(planted.comparison))
+    for method in comparison["methods"].values():
+        method.update(routing_accuracy=None, auc=None, ci95={})
+        method.pop("routing", None)
+        method.pop("default_minus_this_ci95", None)
+    comparison["references"] = dict.fromkeys(comparison["references"])
+    comparison["best_single_model"] = None
+    lines = comparison_lines(comparison)
+    assert [line.name for line in lines] == ["EmbedRouter", "model mean", "model × benchmark mean", "kNN"]
+    assert lines[0].cells[1].value == lines[0].cells[6].value == "–"
+    sentences = summarize(comparison)
+    assert len(sentences) == 1
+    assert sentences[0].startswith("Forecasting: ")
+    assert "None" not in without_plotly(render(replace(planted, comparison=comparison, single_models=None)))
+
+
+def test_the_best_of_each_column_is_marked_and_references_are_not() -> None:
+    def method(nll: float, accuracy: float) -> dict[str, object]:
+        return {"nll": nll, "accuracy": accuracy, "ci95": {"nll": [nll - 0.1, nll + 0.1]}}
+
+    lines = comparison_lines(
+        {"methods": {"knn": method(0.5, 0.8), "embedrouter": method(0.4, 0.7)}, "references": {"oracle": 0.99}}
+    )
+    accuracy, nll = (0, 3)
+    assert [line.cells[nll].best for line in lines] == [False, True, False]
+    assert [line.cells[accuracy].best for line in lines] == [True, False, False]
+    assert lines[1].cells[nll].interval == "0.300 – 0.500"
+    assert lines[2].cells[6].value == "0.9900"
+
+
+def test_the_summary_states_the_gap_and_what_could_be_chance() -> None:
+    comparison = {
+        "default": "embedrouter",
+        "methods": {
+            "embedrouter": {"nll": 0.45, "routing_accuracy": 0.8, "routing": {"cost_at_best_single": 0.25}},
+            "knn": {"nll": 0.5, "default_minus_this_ci95": {"nll": [-0.11, 0.01]}},
+            "benchmark_mean": {"nll": 0.46},
+        },
+        "references": {"best_single": 0.7, "oracle": 0.9, "random": 0.5},
+        "best_single_model": "big-model",
+    }
+    forecasting, routing, cost = summarize(comparison)
+    assert "0.4500, 10.0% lower (better) than that of kNN" in forecasting
+    assert "from −0.1100 to +0.0100, so it could be chance" in forecasting
+    assert "answers 80.0% correctly; big-model" in routing
+    assert "(+10.0 points)" in routing
+    assert "reaches 90.0%: 50% of that gap is closed" in routing
+    assert cost == "Cost: it reaches the best priced single model's quality for 25% of that model's cost."
+
+
+def test_accuracies_are_averaged_over_observed_cells_only() -> None:
+    label = np.array([[1, np.nan], [0, 1], [1, np.nan]], dtype=np.float32)
+    p = np.array([[0.9, 0.1], [0.5, 0.6], [0.4, 0.3]])
+    seen = accuracies(("a", "b"), np.array(["x", "x", "y"]), label, p, np.array([0.6, 0.7]))
+    assert list(zip(seen.model, seen.benchmark, seen.n.tolist(), strict=True)) == [
+        ("a", "x", 2),
+        ("b", "x", 1),
+        ("a", "y", 1),
+    ]
+    assert seen.forecast == pytest.approx([0.7, 0.6, 0.4])
+    assert seen.actual == pytest.approx([0.5, 1.0, 1.0])
+    assert seen.mean_error(seen.forecast) == pytest.approx((0.2 + 0.4 + 0.6) / 3)
+    assert seen.mean_error(seen.by_model_mean) == pytest.approx((0.1 + 0.3 + 0.4) / 3)
+
+
+def test_errors_count_pairs_with_enough_outcomes_where_there_are_some() -> None:
+    seen = Accuracies(
+        ("a", "b"), ("x", "x"), np.array([0.5, 0.5]), np.array([0.5, 0.5]), np.array([0.6, 1.0]), np.array([100, 3])
+    )
+    assert seen.mean_error(seen.forecast) == pytest.approx(0.1)
+    assert seen.chance_error == pytest.approx(0.05 * np.sqrt(2 / np.pi))
+
+
+def test_reliability_bins_hold_equal_numbers_of_observed_outcomes() -> None:
+    p = np.linspace(0.02, 0.98, 24).reshape(24, 1)
+    label = (p > 0.5).astype(np.float32)
+    label[0] = np.nan
+    bins = reliability(label, p, np.arange(24))
+    assert bins.n.sum() == 23
+    assert set(bins.n.tolist()) == {1, 2}
+    assert bins.actual[0] == 0
+    assert bins.actual[-1] == 1
+    assert bins.forecast[-1] == pytest.approx(p[-1].item(), abs=0.05)
+
+
+def test_models_with_the_same_embedding_share_a_place_on_the_map() -> None:
+    scorer = Scorer(ScorerShape(3, 2, 2))
+    with torch.no_grad():
+        scorer.projection.copy_(torch.eye(2))
+        scorer.model_embedding.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.0], [-2.0, 0.0]]))
+    vectors = np.array([[1, 0], [-1, 0], [1, 5], [-1, -5]], dtype=np.float32)
+    placed = map_models(("a", "b", "c"), scorer, vectors, np.array([0.8, 0.8, 0.2]))
+    assert placed.position[0] == pytest.approx(placed.position[1])
+    # logits differ by 3 z0, whose root mean square over the questions is 3
+    assert np.linalg.norm(placed.position[0] - placed.position[2]) == pytest.approx(3)
+    assert placed.shares == pytest.approx((1, 0), abs=1e-6)
+    assert placed.position[0, 0] > placed.position[2, 0], "the better model stands to the right"
+
+
+def test_a_report_is_of_the_log_that_the_artifact_was_trained_on(sqlite_engine: Engine, tmp_path: Path) -> None:
+    log = planted_log(300, 4).log
+    before = report_on(sqlite_engine, tmp_path, pick(log, np.arange(220)))
+    store_log(sqlite_engine, pick(log, np.arange(220, 300)), "later")
+    after = build_report(sqlite_engine, before.artifact_id[:8])
+    assert before.accuracies is not None
+    assert after.accuracies is not None
+    assert after.accuracies.n.tolist() == before.accuracies.n.tolist()
+    test_cells = before.comparison["dataset"]["n_test_cells"]
+    assert before.accuracies.n.sum() == test_cells
+
+
+def test_an_artifact_is_named_by_the_beginning_of_its_id(sqlite_engine: Engine) -> None:
+    with pytest.raises(TrainingError, match="no artifact to report on"):
+        build_report(sqlite_engine)
+    for artifact_id in ("aa1", "aa2"):
+        store.add_artifact(
+            sqlite_engine,
+            artifact_id,
+            path="/nowhere",
+            encoder_fingerprint="e",
+            data_fingerprint="d",
+            outcome_watermark=0,
+            metrics={},
+        )
+    with pytest.raises(TrainingError, match="2 artifacts begin with 'aa'"):
+        build_report(sqlite_engine, "aa")
+    with pytest.raises(TrainingError, match="0 artifacts begin with 'b'"):
+        build_report(sqlite_engine, "b")
+    assert queries.champion(sqlite_engine) is None
+
+
+def test_the_verb_writes_the_file_and_says_where(planted: Report, sqlite_engine: Engine, tmp_path: Path) -> None:
+    app = typer.Typer()
+    report_commands.register(app)
+    output = tmp_path / "new" / "report.html"
+    ended = CliRunner().invoke(app, ["--output", str(output), "--database", url_of(sqlite_engine), "--json"])
+    assert ended.exit_code == 0, ended.output
+    assert json.loads(ended.stdout) == {
+        "artifact": planted.artifact_id,
+        "output": str(output),
+        "bytes": output.stat().st_size,
+    }
+    assert [path.name for path in output.parent.iterdir()] == ["report.html"]
+
+
+def test_writing_again_replaces_the_page_whole(planted: Report, tmp_path: Path) -> None:
+    output = tmp_path / "report.html"
+    output.write_text("an old one")
+    write_page(planted, output)
+    assert output.read_text(encoding="utf-8").endswith("</html>\n")
