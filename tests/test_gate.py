@@ -202,6 +202,14 @@ def test_flipped_labels_of_questions_never_seen_are_refused_too(workshop: Worksh
     assert any("source long:noise" in reason and "coin toss" in reason for reason in verdict.reasons)
 
 
+def test_one_model_inverted_on_questions_never_seen_is_found_by_its_name(workshop: Workshop) -> None:
+    later = pick(LOG, LATER)
+    inverted = np.where(later.cells["model"] == 2, 1 - later.cells["label"], later.cells["label"])
+    store_log(workshop.engine, relabel(later, inverted), "long:later")
+    verdict = judge(workshop.engine, workshop.fit(), workshop.champion)
+    assert [one["what"] for one in verdict.figures["unlikely_labels"]["suspects"]] == ["model model-2"]
+
+
 def test_a_benchmark_that_the_champion_does_not_know_may_go_against_it(workshop: Workshop) -> None:
     foreign = pick(LOG, LATER)
     questions = foreign.questions.assign(benchmark="a new one")

@@ -9,7 +9,8 @@ Two looks at the outcomes added since the champion was made:
   which a good champion may well fail, is left out. Noise that keeps below a coin toss passes here, and has to show in
   the gate's comparison on held-out outcomes as they stood.
 
-Each look is taken at every source, and at all of them together, so that splitting a bad log does not hide it.
+Each look is taken at every source, at all of them together, so that splitting a bad log does not hide it, and at
+every model, so that one bad model in a large log does not drown.
 """
 
 from dataclasses import dataclass, field
@@ -58,6 +59,17 @@ class _Count:
     p_value: float
     n_models: int
     worst_models: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How likely the champion finds never observed labels of one source, or of one model over all sources."""
+
+    what: str
+    n_pairs: int
+    n_groups: int
+    nll: float
+    error: float
 
 
 def contradicting_labels(additions: pd.DataFrame, repeats: RepeatRate) -> Finding:
@@ -122,24 +134,22 @@ def unlikely_labels(
     rate = (new["n_right"] / new["n"]).to_numpy(dtype=np.float64)
     loss = nll_by_cell(Cells(row, rate, p[row, column], asked.n_questions))
     groups = new["group"].to_numpy(dtype=np.int64)
-    source = new["source"].to_numpy()
-    looks = {f"source {one}": source == one for one in np.unique(source)} | {ALL_SOURCES: np.ones(len(new), bool)}
-    bad: list[str] = []
-    figures: dict[str, Any] = {"n_pairs": len(new), "champion_nll": float(loss.mean())}
-    for what, here in looks.items():
-        mean, error = mean_and_error(loss[here], groups[here])
-        enough = len(np.unique(groups[here])) >= MIN_PAIRS
-        # the pool of sources only says more where no single source said it
-        if enough and mean - norm.isf(LEVEL) * error > COIN_TOSS and not (bad and what == ALL_SOURCES):
-            bad.append(
-                f"labels of {what} on {int(here.sum()):,} pairs never observed before, in benchmarks that the champion "
-                f"knows, are less likely to it than a coin toss: NLL {mean:.4f} (standard error {error:.4f}) "
-                f"against {COIN_TOSS:.4f}"
-            )
+    source, model = new["source"].to_numpy(), new["model_name"].to_numpy()
+    sources = [_look(f"source {one}", loss, groups, source == one) for one in np.unique(source)]
+    pooled = _look(ALL_SOURCES, loss, groups, np.ones(len(new), dtype=bool))
+    models = [_look(f"model {one}", loss, groups, model == one) for one in np.unique(model)]
+    bad = [one for one in sources if _too_unlikely(one, LEVEL)]
+    bad = bad or [one for one in [pooled] if _too_unlikely(one, LEVEL)]
+    bad = bad or [one for one in models if _too_unlikely(one, LEVEL / len(models))]
+    figures = {
+        "n_pairs": len(new),
+        "champion_nll": pooled.nll,
+        "suspects": [{"what": one.what, "n_pairs": one.n_pairs, "champion_nll": one.nll} for one in bad],
+    }
     if bad:
-        return Finding(name, False, "; ".join(bad), figures)
+        return Finding(name, False, "; ".join(_doubt(one) for one in bad), figures)
     sentence = f"labels on {len(new):,} pairs never observed before look like earlier ones to the champion"
-    return Finding(name, True, f"{sentence} (NLL {loss.mean():.4f})", figures)
+    return Finding(name, True, f"{sentence} (NLL {pooled.nll:.4f})", figures)
 
 
 def familiar_benchmarks(cells: Cells, benchmarks: NDArray[np.str_]) -> frozenset[str]:
@@ -183,6 +193,23 @@ def _count(what: str, rows: pd.DataFrame, usual: float) -> _Count:
 
 def _too_many(count: _Count, level: float) -> bool:
     return count.n_pairs >= MIN_PAIRS and count.p_value < level
+
+
+def _look(what: str, loss: NDArray[np.float64], groups: NDArray[np.int64], here: NDArray[np.bool_]) -> _Look:
+    nll, error = mean_and_error(loss[here], groups[here])
+    return _Look(what, int(here.sum()), len(np.unique(groups[here])), nll, error)
+
+
+def _too_unlikely(look: _Look, level: float) -> bool:
+    return bool(look.n_groups >= MIN_PAIRS and look.nll - norm.isf(level) * look.error > COIN_TOSS)
+
+
+def _doubt(look: _Look) -> str:
+    return (
+        f"labels of {look.what} on {look.n_pairs:,} pairs never observed before, in benchmarks that the champion "
+        f"knows, are less likely to it than a coin toss: NLL {look.nll:.4f} (standard error {look.error:.4f}) "
+        f"against {COIN_TOSS:.4f}"
+    )
 
 
 def _accuse(count: _Count, usual: float, repeats: RepeatRate) -> str:
