@@ -11,7 +11,6 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from datasketch import MinHash
 from numpy.typing import NDArray
 
 SIMILARITY = 0.8  # Jaccard similarity of two prompts' shingles from which on they are near-duplicates
@@ -30,6 +29,8 @@ def group_near_duplicates(prompts: Sequence[str]) -> NDArray[np.int64]:
 
 def sign(prompts: Sequence[str]) -> NDArray[np.uint32]:
     """Sketch each prompt, of shape (n_prompts, SIGNATURE_LENGTH): MinHash of its shingles, digest of its words."""
+    from datasketch import MinHash  # with scipy it takes a second to import, which serving need not wait for
+
     words = [unicodedata.normalize("NFKC", prompt).lower().split() for prompt in prompts]
     signatures = np.empty((len(prompts), SIGNATURE_LENGTH), dtype=np.uint32)
     for row, sketch in enumerate(MinHash.generator(map(_shingles, words), num_perm=N_PERMUTATIONS, seed=1)):

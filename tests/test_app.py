@@ -1,6 +1,8 @@
 """Every path answers in OpenAI's shape, with a request id, and a defect of ours shows nothing of itself."""
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,3 +94,10 @@ def test_a_defect_is_500_without_its_details(
     assert answer.headers.get_list("x-request-id") == ["mine"]
     assert "mine" in answer.json()["error"]["message"]
     assert "inner secret" not in answer.text
+
+
+def test_serving_loads_nothing_that_only_learning_needs() -> None:
+    learning = ("scipy", "datasketch", "sklearn", "transformers", "plotly")
+    script = f"import sys, router.app, router.encoder.lsa; print([m for m in {learning!r} if m in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
