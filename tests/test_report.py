@@ -214,6 +214,18 @@ def test_the_summary_states_the_gap_and_what_could_be_chance() -> None:
     assert cost == "Cost: it reaches the best priced single model's quality for 25% of that model's cost."
 
 
+def test_a_router_that_loses_to_the_best_single_model_closes_none_of_the_gap() -> None:
+    comparison = {
+        "default": "embedrouter",
+        "methods": {"embedrouter": {"routing_accuracy": 0.85}},
+        "references": {"best_single": 0.853, "oracle": 0.97},
+    }
+    (routing,) = summarize(comparison)
+    assert "the best single model, the best single" not in routing
+    assert "(−0.3 points)" in routing
+    assert routing.endswith("none of that gap is closed.")
+
+
 def test_accuracies_are_averaged_over_observed_cells_only() -> None:
     label = np.array([[1, np.nan], [0, 1], [1, np.nan]], dtype=np.float32)
     p = np.array([[0.9, 0.1], [0.5, 0.6], [0.4, 0.3]])

@@ -78,6 +78,7 @@ def _accuracy(accuracies: Accuracies) -> go.Figure:
     _add_diagonal(figure)
     benchmarks = sorted(set(accuracies.benchmark))
     largest = float(accuracies.n.max())
+    full_size = 16 if len(accuracies.n) <= 250 else 12
     for number, benchmark in enumerate(benchmarks):
         here = np.flatnonzero([one == benchmark for one in accuracies.benchmark])
         title = plain(benchmark or "(no benchmark)")
@@ -88,7 +89,7 @@ def _accuracy(accuracies: Accuracies) -> go.Figure:
             name=title,
             mode="markers",
             marker={
-                "size": 5 + 11 * np.sqrt(accuracies.n[here] / largest),
+                "size": 4 + (full_size - 4) * np.sqrt(accuracies.n[here] / largest),
                 "symbol": SYMBOLS[number // N_COLOURS % len(SYMBOLS)],
                 "opacity": 0.75,
                 "line": {"width": 0.7},

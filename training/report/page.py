@@ -117,7 +117,7 @@ def tiles(comparison: dict[str, Any]) -> list[Tile]:
         shown.append(Tile(f"{ours['routing_accuracy']:.1%}", f"answered correctly when routed{beside}"))
     gap = (ours.get("routing") or {}).get("gap_closed")
     if gap is not None:
-        shown.append(Tile(f"{gap:.0%}", "of the gap from best single to oracle closed"))
+        shown.append(Tile(f"{gap:.0%}".replace("-", "\N{MINUS SIGN}"), "of the gap from best single to oracle closed"))
     return shown
 
 

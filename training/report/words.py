@@ -48,8 +48,8 @@ def _forecasting(comparison: dict[str, Any], methods: dict[str, Any], ours: dict
     if bounds:
         sure = bounds[1] < 0 if difference < 0 else bounds[0] > 0
         certainty = (
-            f"; the difference is {_signed(difference)}, with a 95% interval from {_signed(bounds[0])} to "
-            + _signed(bounds[1])
+            f"; the difference is {signed(difference)}, with a 95% interval from {signed(bounds[0])} to "
+            + signed(bounds[1])
             + ("" if sure else ", so it could be chance")
         )
     direction = "lower (better)" if difference < 0 else "higher (worse)"
@@ -66,17 +66,18 @@ def _routing(comparison: dict[str, Any], ours: dict[str, Any]) -> str | None:
     if routed is None or single is None or oracle is None:
         return None
     points = (routed - single) * 100
-    name = comparison.get("best_single_model") or "the best single model"
+    name = comparison.get("best_single_model") or "one model"
     if oracle <= single:
         gap = "; no router could do better"
     else:
+        closed = f"{(routed - single) / (oracle - single):.0%}" if routed > single else "none"
         gap = (
             f". An oracle that always picks a model that is right, where there is one, reaches {oracle:.1%}: "
-            f"{(routed - single) / (oracle - single):.0%} of that gap is closed"
+            f"{closed} of that gap is closed"
         )
     return (
         f"Routing: sending each question to the model most likely to be right answers {routed:.1%} correctly; {name}, "
-        f"the best single model on the train questions, answers {single:.1%} ({_signed(points, '.1f')} points){gap}."
+        f"the best single model on the train questions, answers {single:.1%} ({signed(points, '.1f')} points){gap}."
     )
 
 
@@ -89,6 +90,6 @@ def _cost(ours: dict[str, Any]) -> str | None:
     return f"Cost: it reaches the best priced single model's quality for {ratio:.0%} of that model's cost."
 
 
-def _signed(value: float, shape: str = ".4f") -> str:
+def signed(value: float, shape: str = ".4f") -> str:
     """A number with its sign, a real minus."""
     return f"{value:+{shape}}".replace("-", "\N{MINUS SIGN}")
