@@ -145,7 +145,7 @@ def test_verbs_promote_roll_back_and_list(engine: Engine, root: Path, first: Ret
     assert by_id[refused]["gate_promote"] is False
     assert by_id[refused]["gate_reasons"] == listed[0]["detail"]["reasons"]
     assert 0 < by_id[str(first.artifact_id)]["nll"] < 1
-    assert "was refused: " in embedrouter(engine, "artifacts", "list").stdout
+    assert "was refused:\n" in embedrouter(engine, "artifacts", "list").stdout
 
     promoted = embedrouter(engine, "artifacts", "promote", refused[:6], "--reason", "checked")
     assert promoted.exit_code == 0

@@ -20,6 +20,7 @@ def show_artifacts(database: Database = None, as_json: AsJson = False) -> None:
     """
     import json
 
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -36,25 +37,26 @@ def show_artifacts(database: Database = None, as_json: AsJson = False) -> None:
     if not shown:
         print("no artifacts yet: `embedrouter train` makes one")
         return
-    table = Table()
-    for title, justify in (("artifact", "left"), ("", "left"), ("created (UTC)", "left"), ("questions", "right")):
-        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for title in ("artifact", "", "created (UTC)"):
+        table.add_column(title, no_wrap=True)
     for title in ("NLL", "AUC", "routing"):
-        table.add_column(title, justify="right")
-    table.add_column("gate")
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("gate", no_wrap=True)
     for one in shown:
         table.add_row(
             one["id"],
             "[bold]champion[/bold]" if one["champion"] else "",
             one["created_at"][:16].replace("T", " "),
-            "–" if one["n_questions"] is None else f"{one['n_questions']:,}",
             *("–" if one[name] is None else f"{one[name]:.4f}" for name in ("nll", "auc", "routing_accuracy")),
-            {None: "not judged", True: "promote", False: "refuse"}[one["gate_promote"]],
+            {None: "not judged", True: "passed", False: "refused"}[one["gate_promote"]],
         )
     Console().print(table)
     for one in shown:
         if one["gate_promote"] is False:
-            print(f"{one['id']} was refused: {'; '.join(one['gate_reasons'])}")
+            print(f"{one['id']} was refused:")
+            for reason in one["gate_reasons"]:
+                print(f"  - {reason}")
 
 
 def promote(
