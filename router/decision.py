@@ -14,6 +14,7 @@ from router.policy import Policy
 from router.pool import PoolEntry
 
 NAMED = "named"
+MOST_TOKENS = 2**31 - 1  # what SQL can hold; an upstream that counts more, or less than 0, is not believed
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ class Decision:
         usage = answer.get("usage")
         if isinstance(usage, dict):
             for name, source in (("input_tokens", "prompt_tokens"), ("output_tokens", "completion_tokens")):
-                if isinstance(tokens := usage.get(source), int):
+                tokens = usage.get(source)
+                if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= MOST_TOKENS:
                     setattr(self, name, tokens)
 
     def measure(self) -> None:

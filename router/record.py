@@ -59,7 +59,7 @@ class Recorder:
 
     def _flush(self) -> None:
         while batch := self._take():
-            self._write([decision.as_row() for decision in batch])
+            self._write(batch)
 
     def _take(self) -> list[Decision]:
         batch: list[Decision] = []
@@ -70,35 +70,38 @@ class Recorder:
                 break
         return batch
 
-    def _write(self, rows: list[dict[str, object]]) -> None:
+    def _write(self, batch: list[Decision]) -> None:
         wait_s, give_up_at = self._flush_interval_s, None
         while True:
             try:
-                add_decisions(self._engine, rows)
+                add_decisions(self._engine, [decision.as_row() for decision in batch])
             except (DataError, IntegrityError) as error:
-                self._write_singly(rows, error)
+                self._write_singly(batch, error)
                 return
             except (SQLAlchemyError, DatabaseError) as error:
                 cause = type(getattr(error, "orig", None) or error).__name__  # its text would hold the rows
                 if self._stopping.is_set():
                     give_up_at = give_up_at or time.monotonic() + SHUTDOWN_S
                     if time.monotonic() >= give_up_at:
-                        self._drop(len(rows), f"shutting down while the database is away ({cause})")
+                        self._drop(len(batch), f"shutting down while the database is away ({cause})")
                         return
-                logger.warning("%d decisions wait for the database: %s; next try in %.1f s", len(rows), cause, wait_s)
+                logger.warning("%d decisions wait for the database: %s; next try in %.1f s", len(batch), cause, wait_s)
                 time.sleep(min(wait_s, 0.5)) if self._stopping.is_set() else self._stopping.wait(wait_s)
                 wait_s = min(2 * wait_s, MAX_RETRY_S)
+            except Exception as error:  # noqa: BLE001  whatever one row did, the thread must live for the others
+                self._write_singly(batch, error)
+                return
             else:
-                self.n_written += len(rows)
+                self.n_written += len(batch)
                 return
 
-    def _write_singly(self, rows: list[dict[str, object]], error: SQLAlchemyError) -> None:
+    def _write_singly(self, batch: list[Decision], error: Exception) -> None:
         """Keep one refused row from taking its batch with it."""
-        if len(rows) == 1:
+        if len(batch) == 1:
             self._drop(1, f"the database refuses it ({type(error).__name__})")
             return
-        for row in rows:
-            self._write([row])
+        for decision in batch:
+            self._write([decision])
 
     def _drop(self, n_decisions: int, why: str) -> None:
         self.n_dropped += n_decisions

@@ -117,3 +117,15 @@ def test_a_row_that_the_database_refuses_does_not_take_its_batch_with_it(engine:
     recorder.start()
     recorder.stop()
     assert (len(decisions(engine)), recorder.n_written, recorder.n_dropped) == (2, 2, 1)
+
+
+def test_a_decision_that_cannot_be_written_does_not_end_the_recording(engine: Engine) -> None:
+    recorder = Recorder(engine, QUICK)
+    recorder.start()
+    bad = decision()
+    bad.input_tokens = 2**63  # more than SQLite can hold: its driver raises OverflowError
+    recorder.record(bad)
+    until(lambda: recorder.n_dropped == 1)
+    recorder.record(decision())
+    until(lambda: recorder.n_written == 1)
+    recorder.stop()
