@@ -5,19 +5,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
 from sqlalchemy import Engine
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router.api import chat, health, models, route
+from router.api.wire import Json
 from router.champion import ChampionWatch
 from router.errors import ApiError, InternalError, InvalidRequestError
 from router.ids import new_id
 from router.keys import Keys
 from router.record import Recorder
-from router.service import Service
+from router.service import CLIENT_CLOSED_STATUS, Service
 from router.settings import Settings
 from router.upstream import Upstreams
 
@@ -51,6 +53,7 @@ def create_app(settings: Settings, engine: Engine, *, simulated_base_url: str | 
     app.add_middleware(RequestId)
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(ClientDisconnect, left)
     app.add_exception_handler(Exception, defect)
     for family in (chat, models, route, health):
         app.include_router(family.routes)
@@ -80,25 +83,31 @@ class RequestId:
         await self.app(scope, receive, send_with_id)
 
 
-async def api_error(_: Request, error: Exception) -> JSONResponse:
+async def api_error(_: Request, error: Exception) -> Json:
     """Answer with an error of ours."""
     assert isinstance(error, ApiError)
-    return JSONResponse(error.body(), error.status, error.headers())
+    return Json(error.body(), error.status, error.headers())
 
 
-async def http_error(request: Request, error: Exception) -> JSONResponse:
+async def http_error(request: Request, error: Exception) -> Json:
     """Answer what the framework refuses (no such path, no such method) in the same shape."""
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
     message = f"{error.detail}: {request.method} {request.url.path}"
     refusal = InvalidRequestError(message, status=error.status_code, code=code)
-    return JSONResponse(refusal.body(), refusal.status, dict(error.headers or {}))
+    return Json(refusal.body(), refusal.status, dict(error.headers or {}))
 
 
-async def defect(request: Request, _: Exception) -> JSONResponse:
+async def left(_: Request, __: Exception) -> Response:
+    """Let go of a client that left before its request was whole."""
+    return Response(status_code=CLIENT_CLOSED_STATUS)
+
+
+async def defect(request: Request, _: Exception) -> Json:
     """Answer a defect without its details; the server logs the traceback."""
     request_id = request.state.request_id
     error = InternalError(f"the router failed on this request; its log says why, under {request_id}")
-    response = JSONResponse(error.body(), error.status)
+    # the server drops the connection once the traceback is logged: the client must not ask on it again
+    response = Json(error.body(), error.status, {"connection": "close"})
     MutableHeaders(raw=response.raw_headers)[REQUEST_ID.decode()] = request_id  # outside the middleware here
     return response

@@ -8,6 +8,7 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import isinf
 from typing import cast
 
 from router.errors import InvalidRequestError
@@ -74,7 +75,7 @@ def last_user_text(messages: list[dict[str, object]]) -> str:
 
 def _object(content: bytes) -> dict[str, object]:
     try:
-        body = json.loads(content, parse_constant=_refuse_constant)
+        body = json.loads(content, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:
         raise InvalidRequestError("the body is nested too deeply to read") from None
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
@@ -86,6 +87,14 @@ def _object(content: bytes) -> dict[str, object]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(digits: str) -> float:
+    """A number that can be sent on: 1e400 would become an infinity, which JSON has no word for."""
+    number = float(digits)
+    if isinf(number):
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return number
 
 
 def _messages(body: dict[str, object]) -> list[dict[str, object]]:
@@ -152,7 +161,7 @@ def _policy_name(param: str, value: object) -> PolicyName:
 def _number(param: str, value: object, most: float = 1e12) -> float:
     try:
         number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else -1.0
-    except ValueError:
+    except (ValueError, OverflowError):
         number = -1.0
     if not 0 <= number <= most:
         limit = f"between 0 and {most:g}" if most == 1 else "of 0 or more"

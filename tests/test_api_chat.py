@@ -1,7 +1,9 @@
 """POST /v1/chat/completions on the wire: what is forwarded, what is refused, what a client that leaves causes."""
 
 import json
+import math
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,10 @@ def gateway(engine: Engine, upstream: Upstream) -> Iterator[Gateway]:
         entry("poet", upstream.url("good"), key=KEY, usd=1.0),
         *(
             entry(behaviour, upstream.url(behaviour), key=KEY)
-            for behaviour in ("status-400", "status-401", "status-404", "status-429", "hang", "stream-hangs", "slow")
+            for behaviour in (
+                *("status-400", "status-401", "status-404", "status-429"),
+                *("hang", "stream-hangs", "slow", "odd-json"),
+            )
         ),
     ]
     with run_gateway(engine, settings(pool, server={"max_body_bytes": 20_000})) as running:
@@ -216,6 +221,43 @@ def test_a_stream_ends_in_done_with_the_models_name_in_each_chunk(gateway: Gatew
     *events, done, rest = answer.text.split("\n\n")
     assert (done, rest) == ("data: [DONE]", "")
     assert {json.loads(event.removeprefix("data: "))["model"] for event in events} == {"calculator"}
+
+
+def test_an_odd_answer_goes_through_and_its_impossible_counts_are_not_recorded(gateway: Gateway) -> None:
+    answer = post(gateway, chat(model="odd-json"), headers={"x-request-id": "odd"})
+    assert answer.status_code == 200
+    (choice,) = answer.json()["choices"]
+    assert choice["message"]["content"] == "\ud83d"
+    assert math.isnan(choice["logprob"])
+    assert answer.json()["usage"] == {"prompt_tokens": 2**63, "completion_tokens": -1}
+    row = gateway.decision("odd")
+    assert (row["status"], row["input_tokens"], row["output_tokens"], row["cost_usd"]) == (200, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (chat(embedrouter={"lambda": 10**400}), "must be a number of 0 or more"),
+        (chat(embedrouter={"\ud83d": 1}), "unknown key"),
+        (json.dumps(chat(temperature=7)).replace("7", "1e400").encode(), "1e400 is too large a number"),
+    ],
+)
+def test_what_cannot_be_read_is_400_and_never_500(gateway: Gateway, body: Any, says: str) -> None:
+    answer = post(gateway, body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+    assert says in answer.json()["error"]["message"]
+
+
+def test_a_client_that_leaves_before_its_request_is_whole_is_no_defect(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = gateway.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        time.sleep(0.1)  # the request has begun
+    time.sleep(0.1)  # the router has seen that it is over
+    assert post(gateway, chat()).status_code == 200
+    assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize(("model", "stream"), [("hang", False), ("hang", True), ("stream-hangs", True)])

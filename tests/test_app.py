@@ -92,6 +92,7 @@ def test_a_defect_is_500_without_its_details(
         answer = httpx.post(f"{gateway.base_url}/chat/completions", json=body, headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
     assert answer.headers.get_list("x-request-id") == ["mine"]
+    assert answer.headers["connection"] == "close"  # as the server does: the next request needs a new one
     assert "mine" in answer.json()["error"]["message"]
     assert "inner secret" not in answer.text
 

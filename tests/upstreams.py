@@ -296,4 +296,9 @@ BEHAVIOURS: dict[str, Callable[[Talk], Awaitable[None]]] = {
     "null": answer(b"null"),
     "error-200": answer(b'{"error": {"message": "overloaded"}}'),
     "no-choices": answer(b'{"detail": "not found"}'),
+    # what servers of models have been seen to send: half of a surrogate pair, NaN, and counts that cannot be
+    "odd-json": answer(
+        rb'{"choices": [{"index": 0, "message": {"content": "\ud83d"}, "logprob": NaN, "finish_reason": "stop"}],'
+        rb' "usage": {"prompt_tokens": 9223372036854775808, "completion_tokens": -1}}'
+    ),
 }

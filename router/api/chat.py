@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from router.api.wire import CHAT_BODY, chat_request, latin1, service_of
+from router.api.wire import CHAT_BODY, Json, chat_request, latin1, service_of
 from router.service import CLIENT_CLOSED_STATUS, AnswerStream
 
 routes = APIRouter(tags=["chat"])
@@ -25,7 +25,7 @@ async def chat_completions(request: Request) -> Response:
         return Response(status_code=CLIENT_CLOSED_STATUS)
     if isinstance(answer, AnswerStream):
         return EventStream(answer)
-    return JSONResponse(answer.body, answer.status, latin1(answer.headers))
+    return Json(answer.body, answer.status, latin1(answer.headers))
 
 
 class EventStream(Response):

@@ -1,9 +1,8 @@
 """GET /v1/models and GET /v1/models/{id}: `auto` and the pool, with what keeps an entry from being routed to."""
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse
 
-from router.api.wire import authenticate, service_of
+from router.api.wire import Json, authenticate, service_of
 from router.errors import ModelNotFoundError
 from router.pool import AUTO, Pool, PoolEntry
 
@@ -11,24 +10,24 @@ routes = APIRouter(tags=["models"])
 
 
 @routes.get("/v1/models")
-async def list_models(request: Request) -> JSONResponse:
+async def list_models(request: Request) -> Json:
     """List `auto` and the pool, in OpenAI's shape; `embedrouter` says whether and why not each is routable."""
     authenticate(request)
     pool = service_of(request).watch.current.pool
-    return JSONResponse({"object": "list", "data": [auto(pool), *(shown(entry) for entry in pool.entries)]})
+    return Json({"object": "list", "data": [auto(pool), *(shown(entry) for entry in pool.entries)]})
 
 
 @routes.get("/v1/models/{name:path}")
-async def get_model(request: Request, name: str) -> JSONResponse:
+async def get_model(request: Request, name: str) -> Json:
     """One model, by its name or an alias; names may hold slashes."""
     authenticate(request)
     pool = service_of(request).watch.current.pool
     if name == AUTO:
-        return JSONResponse(auto(pool))
+        return Json(auto(pool))
     entry = pool.by_name.get(name)
     if entry is None:
         raise ModelNotFoundError(f"no model {name!r} in the pool; `GET /v1/models` lists them")
-    return JSONResponse(shown(entry))
+    return Json(shown(entry))
 
 
 def auto(pool: Pool) -> dict[str, object]:

@@ -1,19 +1,18 @@
 """POST /v1/route: the decision that a chat request would get, without asking any model."""
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse
 
-from router.api.wire import CHAT_BODY, chat_request, service_of
+from router.api.wire import CHAT_BODY, Json, chat_request, service_of
 
 routes = APIRouter(tags=["route"])
 
 
 @routes.post("/v1/route", openapi_extra=CHAT_BODY)
-async def explain_route(request: Request) -> JSONResponse:
+async def explain_route(request: Request) -> Json:
     """Explain a choice: every candidate's P(correct), price, expected cost and propensity, and who is out and why.
 
     Takes the body of a chat completion. No upstream is called, and nothing is recorded: only requests that are to be
     answered become decisions.
     """
     wanted = await chat_request(request)
-    return JSONResponse(await service_of(request).explain(wanted, request.state.request_id))
+    return Json(await service_of(request).explain(wanted, request.state.request_id))

@@ -1,9 +1,11 @@
 """What the endpoints share of the wire: reading a body within its limit, who asks, and headers that can be sent."""
 
+import json
 from typing import Any, cast
 from urllib.parse import quote
 
 from fastapi import Request
+from starlette.responses import JSONResponse
 
 from router.errors import InvalidRequestError
 from router.request import ChatRequest, read_chat_request
@@ -40,6 +42,16 @@ CHAT_BODY: dict[str, Any] = {
         },
     }
 }
+
+
+class Json(JSONResponse):
+    """JSON in ASCII, so that what UTF-8 cannot carry (half of a surrogate pair) goes through as it came.
+
+    So does a NaN among an upstream's log probabilities: JSON has none, but those who send it can read it.
+    """
+
+    def render(self, content: object) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode()
 
 
 def settings_of(request: Request) -> Settings:
