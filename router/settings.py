@@ -20,6 +20,7 @@ from router.policy import Policy, PolicyName
 
 DEFAULT_PATH = Path("config.yaml")
 SECRET_KEYS = frozenset({"master_key", "key", "api_key"})
+WRONG_SHAPE = frozenset({"missing", "model_type", "tuple_type"})
 
 Seconds = Annotated[float, Field(gt=0)]
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -172,7 +173,7 @@ def _read(path: Path) -> dict[str, object]:
         mark = error.problem_mark or error.context_mark
         line = f" line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{line}: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}") from error
     if content is None:
         return {}
@@ -187,6 +188,8 @@ class UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         seen: set[object] = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
             key = key_node.value
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"`{key}` stands twice", key_node.start_mark)
@@ -234,7 +237,9 @@ def complaint(loc: tuple[int | str, ...], kind: str, details: Mapping[str, objec
     message = str(details["msg"]).removeprefix("Value error, ")
     if not loc:
         return message
-    given = "" if kind == "missing" or SECRET_KEYS & set(loc) else f" (given: {details['input']!r})"
+    value = details["input"]  # a secret may stand in whatever has the wrong shape
+    shown = isinstance(value, str | int | float) and kind not in WRONG_SHAPE and not SECRET_KEYS & set(loc)
+    given = f" (given: {value!r})" if shown else ""
     return f"`{'.'.join(str(part) for part in loc)}`: {message}{given}"
 
 

@@ -108,6 +108,7 @@ def test_a_number_may_come_from_the_environment(tmp_path: Path) -> None:
         ("database_url: 'x${'", "database_url: `${` opens no variable"),
         ("server: {port: 1", "line 1"),
         ("server: {port: 1}\nserver: {port: 2}", "line 2: `server` stands twice"),
+        ("? [a]\n: 1", "line 1: a key must be a word"),
         ("- 1", "holds a list; it should hold keys such as `version: 1`"),
         ("pool: [{name: auto}]", "the name 'auto' already belongs to 'the router itself'"),
         ("pool: [{name: a}, {name: b, aliases: [a]}]", "the name 'a' already belongs to 'a'"),
@@ -124,6 +125,13 @@ def test_a_bad_secret_is_refused_without_its_value(tmp_path: Path) -> None:
     assert "`master_key`" in message
     assert "sekret-value" not in message
     assert "99887766" not in message
+
+
+@pytest.mark.parametrize(
+    "text", ["keys: [sk-secret]", "keys: {sk-secret: 1}", "keys: sk-secret", "pool: [{name: a, upstream: sk-secret}]"]
+)
+def test_a_secret_in_the_wrong_place_is_refused_without_its_value(tmp_path: Path, text: str) -> None:
+    assert "sk-secret" not in refusal(tmp_path, text)
 
 
 def test_an_empty_key_is_refused(tmp_path: Path) -> None:
