@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rich.console import Console
 
 from tests.planted import planted_log
@@ -51,6 +52,22 @@ def test_intervals_hold_their_estimate() -> None:
     for method in FIGURES["methods"].values():
         for measure, (low, high) in method["ci95"].items():
             assert low <= method[measure] <= high
+
+
+def test_where_every_answer_was_right_there_is_no_auc_and_the_object_is_plain_json() -> None:
+    right = replace(DATA, label=np.ones_like(DATA.label))
+    figures = judge(right, {DEFAULT: np.full(DATA.label.shape, 0.9)}, {DEFAULT: 0.0})
+    json.dumps(figures, allow_nan=False)
+    assert figures["methods"][DEFAULT]["auc"] is None
+    assert set(figures["methods"][DEFAULT]["ci95"]) == {"accuracy", "nll", "routing_accuracy"}
+
+
+@pytest.mark.parametrize("prices", [np.zeros((5, 2)), np.array([[0, 0]] * 4 + [[1, 1]])])
+def test_a_free_best_single_model_leaves_no_share_of_its_cost(prices: NDArray[np.float64]) -> None:
+    free = replace(DATA, prices=prices, label=np.where(np.arange(5) == 0, np.float32(1), DATA.label))
+    routing = judge(free, {DEFAULT: np.full(DATA.label.shape, 0.9)}, {DEFAULT: 0.0})["methods"][DEFAULT]["routing"]
+    assert routing["cost_at_best_single"] is None
+    assert routing["aiq"] == pytest.approx(1)
 
 
 def test_hidden_test_labels_stay_hidden() -> None:

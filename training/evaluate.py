@@ -44,7 +44,6 @@ QUICK_BASELINES: Mapping[str, Method] = {
 }
 ALL_BASELINES: Mapping[str, Method] = {**QUICK_BASELINES, "embedllm_mf": baselines.embedllm_mf}
 N_RESAMPLES = 1000
-RESAMPLED = ("accuracy", "auc", "nll", "routing_accuracy")
 
 
 @dataclass(frozen=True)
@@ -139,10 +138,9 @@ def judge(
         methods[name] = one.figures | {"fit_seconds": round(seconds[name], 3)}
         if name != DEFAULT and DEFAULT in judged:
             ours = judged[DEFAULT].samples
-            # positive is the default's advantage, for nll too
-            methods[name]["default_minus_this_ci95"] = {
-                measure: interval(ours[measure] - one.samples[measure]) for measure in one.samples
-            }
+            methods[name]["default_minus_this_ci95"] = _intervals(
+                {measure: ours[measure] - one.samples[measure] for measure in one.samples}
+            )
     return {
         "dataset": {
             "n_questions": data.n_questions,
@@ -195,7 +193,7 @@ def _judge_one(data: Correctness, p: Floats, test: NDArray[np.int64], weights: F
         figures["routing_accuracy"] = float(right.mean())
         samples["routing_accuracy"] = _mean_over(bench, right, weights, test)
         figures["routing"] = _routing(bench, p, right)
-    figures["ci95"] = {measure: interval(samples[measure]) for measure in RESAMPLED if measure in samples}
+    figures["ci95"] = _intervals(samples)
     return _Judged(figures, samples)
 
 
@@ -217,7 +215,7 @@ def _routing(bench: RoutingBench, p: Floats, right: Floats) -> dict[str, Any]:
         reached = cost_to_reach(cost, quality, single_quality)
         mean_costs = priced.cost.mean(axis=0)
         routing["n_priced_models"] = len(priced.columns)
-        routing["cost_at_best_single"] = None if reached is None else reached / single_cost
+        routing["cost_at_best_single"] = reached / single_cost if reached is not None and single_cost > 0 else None
         routing["aiq"] = area_under_curve(cost, quality, float(mean_costs.min()), float(mean_costs.max()))
         routing["curve"] = {"cost_usd": cost.tolist(), "quality": quality.tolist()}
     return routing
@@ -240,6 +238,11 @@ def _mean_over(bench: RoutingBench, right: Floats, weights: Floats, test: NDArra
     with np.errstate(invalid="ignore", divide="ignore"):
         mean: Floats = (here @ right) / here.sum(axis=1)
     return mean
+
+
+def _intervals(samples: Mapping[str, Floats]) -> dict[str, tuple[float, float]]:
+    """Take the interval of every measure but those that no resample defines."""
+    return {measure: interval(values) for measure, values in samples.items() if not np.isnan(values).all()}
 
 
 def _or_none(value: float) -> float | None:
