@@ -4,7 +4,9 @@ Every verb lives beside what it drives, in `data.commands`, `router.commands` an
 import what they need when a verb runs, so that `--help` stays instant.
 """
 
+import os
 import sys
+from pathlib import Path
 
 import typer
 
@@ -23,6 +25,22 @@ app = typer.Typer(
 data.commands.register(app)
 training.commands.register(app)
 router.commands.register(app)
+
+READ_IT_THEMSELVES = ("serve", "route")
+NEED_NO_DATABASE = ("demo", "evaluate")
+
+
+@app.callback()
+def configure(context: typer.Context) -> None:
+    """Let config.yaml name the database of every verb; serving reads all of it, and perhaps another file."""
+    if context.invoked_subcommand in (*READ_IT_THEMSELVES, *NEED_NO_DATABASE) or os.environ.get(
+        "EMBEDROUTER_DATABASE_URL"
+    ):
+        return
+    if os.environ.get("EMBEDROUTER_CONFIG") or Path("config.yaml").is_file():
+        from router.settings import configured_database_url
+
+        os.environ["EMBEDROUTER_DATABASE_URL"] = configured_database_url() or ""
 
 
 def main() -> None:

@@ -112,7 +112,10 @@ def models_list(database: Database = None, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps({"models": [asdict(row) for row in rows]}, indent=2))
         return
-    table = Table("model", "USD/1M in", "USD/1M out", "context", "outcomes", "upstream", "notes", box=None)
+    table = Table(box=None)
+    table.add_column("model", no_wrap=True)  # a name that is cut short could be any of several
+    for header in ("USD/1M in", "USD/1M out", "context", "outcomes", "upstream", "notes"):
+        table.add_column(header)
     for row in rows:
         notes = [*row.capabilities, *(["retired"] if row.retired else []), *(f"alias {alias}" for alias in row.aliases)]
         prices = (_price(row.usd_per_1m_input), _price(row.usd_per_1m_output))

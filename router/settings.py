@@ -148,8 +148,7 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.envi
 
     EMBEDROUTER_DATABASE_URL and EMBEDROUTER_MASTER_KEY win over the file.
     """
-    named = path or (Path(environ["EMBEDROUTER_CONFIG"]) if environ.get("EMBEDROUTER_CONFIG") else None)
-    found = named or (DEFAULT_PATH if DEFAULT_PATH.is_file() else None)
+    found = path or _file(environ)
     content = expand(_read(found), environ, found.name) if found else {}
     for key, variable in (("database_url", "EMBEDROUTER_DATABASE_URL"), ("master_key", "EMBEDROUTER_MASTER_KEY")):
         if environ.get(variable):
@@ -160,6 +159,28 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.envi
         place = found or "the environment"
         lines = [complaint(details["loc"], details["type"], details) for details in error.errors(include_url=False)]
         raise ConfigError(f"{place}: " + "; ".join(lines)) from None  # the cause would print the values
+
+
+def configured_database_url(environ: Mapping[str, str] = os.environ) -> str | None:
+    """What the configuration says of the database, for verbs that need nothing else of it: no secret need be set."""
+    found = _file(environ)
+    if found is None:
+        return None
+    content = _read(found)
+    for key in content:
+        if str(key) not in Settings.model_fields:
+            raise ConfigError(f"{found}: {complaint((str(key),), 'extra_forbidden', {})}")
+    url = expand({"database_url": content.get("database_url")}, environ, found.name)["database_url"]
+    if not isinstance(url, str | None):
+        raise ConfigError(f"{found}: `database_url`: Input should be a valid string")
+    return url
+
+
+def _file(environ: Mapping[str, str]) -> Path | None:
+    """The configuration that is meant where none is named: EMBEDROUTER_CONFIG, else ./config.yaml if it is there."""
+    if environ.get("EMBEDROUTER_CONFIG"):
+        return Path(environ["EMBEDROUTER_CONFIG"])
+    return DEFAULT_PATH if DEFAULT_PATH.is_file() else None
 
 
 def _read(path: Path) -> dict[str, object]:

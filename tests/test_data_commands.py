@@ -97,3 +97,24 @@ def test_every_verb_has_an_example_in_its_help(tmp_path: Path, verb: tuple[str, 
     done = run(tmp_path, *verb, "--help")
     assert done.returncode == 0
     assert f"Example: embedrouter {' '.join(verb)}" in done.stdout
+
+
+def test_config_yaml_names_the_database_of_every_verb_and_its_secrets_need_not_be_set(tmp_path: Path) -> None:
+    url = "database_url: sqlite:///elsewhere/${LOGS:-logs}.db"
+    (tmp_path / "config.yaml").write_text(f"version: 1\n{url}\nmaster_key: ${{NOT_SET}}\n", encoding="utf-8")
+    assert "created" in run(tmp_path, "models", "set", "a").stdout
+    assert (tmp_path / "elsewhere/logs.db").is_file()
+    assert not (tmp_path / "var").exists()
+
+
+def test_a_misspelt_database_url_in_config_yaml_is_refused_by_every_verb(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("version: 1\ndatabse_url: sqlite:///a.db\n", encoding="utf-8")
+    refused = run(tmp_path, "models", "list")
+    assert refused.returncode == 1
+    assert "did you mean `database_url`?" in refused.stderr
+
+
+def test_the_list_of_models_keeps_names_whole(tmp_path: Path) -> None:
+    name = "Llama-3.1-405B-Inst-fp8@hyperbolic"
+    run(tmp_path, "models", "set", name, "--upstream-url", "https://api.example.com/v1", "--context-window", "131072")
+    assert name in run(tmp_path, "models", "list", environment={"COLUMNS": "80"}).stdout
