@@ -81,7 +81,8 @@ def _greet(watch: Any, settings: "Settings", address: tuple[Any, ...], simulated
     print(f"artifact: {artifact.id if artifact else watch.missing}")
     print(f"routable: {len(pool.routable)} of {len(pool.entries)} models{_some(e.name for e in pool.routable)}")
     if simulated:
-        print("upstreams: SIMULATED for every model that has none; their answers are canned, no LLM is asked")
+        print("upstreams: SIMULATED for every model that has none; no LLM is asked. The demo's models (sim-*)")
+        print("compute their answers to its kinds of question; any other answer is a text that says it is simulated")
     elif pool.entries and not pool.routable:
         print("no model can be called: give them upstreams in config.yaml or with `embedrouter models set`,")
         print("or try `embedrouter serve --simulate-upstreams`")
