@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import signal
 import subprocess
 import sys
@@ -175,12 +176,53 @@ def test_json_lines_that_are_not_objects_are_set_aside(sqlite_engine: Engine, tm
     assert summary.n_new == 5
 
 
+def test_what_json_lines_cannot_hold_is_set_aside(sqlite_engine: Engine, tmp_path: Path) -> None:
+    folder = write_long(tmp_path / "odd", [], kind="jsonl")
+    good = '{"question_id": "q1", "model_name": "small", "label": 1'
+    lines = [good + ', "cost_usd": 1' + "0" * 400 + "}", "[" * 100_000, good + "}"]
+    (folder / "correctness.jsonl").write_text("\n".join(lines) + "\n")
+    assert import_folder(sqlite_engine, folder, rejects_folder=tmp_path / "rejects").n_new == 1
+    (huge, deep) = rejected(tmp_path / "rejects")
+    assert huge[1] == 1
+    assert huge[2].startswith("cost_usd is 1000")
+    assert deep[1] == 2
+    assert deep[2].startswith("not JSON: ")
+
+
+@pytest.mark.parametrize("first", [{"question_id": "q1"}, {"question_id": "q1", "model_name": "small"}])
+def test_a_bad_first_line_of_json_is_one_bad_row(
+    sqlite_engine: Engine, tmp_path: Path, first: dict[str, object]
+) -> None:
+    folder = write_long(tmp_path / "first", GOOD, kind="jsonl")
+    path = folder / "correctness.jsonl"
+    path.write_text(json.dumps(first) + "\n" + path.read_text())
+    summary = import_folder(sqlite_engine, folder, rejects_folder=tmp_path / "rejects")
+    assert (summary.n_new, summary.n_rejected) == (4, 1)
+
+
+def test_a_log_without_outcomes_brings_its_questions(sqlite_engine: Engine, tmp_path: Path) -> None:
+    for kind in ("csv", "jsonl"):
+        summary = import_folder(sqlite_engine, write_long(tmp_path / kind, [], kind=kind))
+        assert (summary.n_new, summary.n_rejected) == (0, 0)
+    assert len(read_log(sqlite_engine).questions) == 3
+
+
+def test_lines_that_end_as_no_csv_may_are_refused(sqlite_engine: Engine, tmp_path: Path) -> None:
+    folder = write_long(tmp_path / "old", GOOD)
+    path = folder / "correctness.csv"
+    path.write_bytes(path.read_bytes().replace(b"\r\n", b"\r"))
+    with pytest.raises(LogFormatError, match=r"correctness\.csv is not CSV: new-line character"):
+        import_folder(sqlite_engine, folder)
+
+
 def test_an_unclosed_quote_is_told(sqlite_engine: Engine, tmp_path: Path) -> None:
     folder = write_long(tmp_path / "bad", GOOD)
     with (folder / "correctness.csv").open("a") as file:
         file.write('q2,"large,1\nq3,small,1\n')
     summary = import_folder(sqlite_engine, folder, rejects_folder=tmp_path / "rejects")
-    assert rejected(tmp_path / "rejects") == [("correctness.csv", 6, "not CSV: unexpected end of data")]
+    assert rejected(tmp_path / "rejects") == [
+        ("correctness.csv", 6, "not CSV: unexpected end of data; lines 6 to 7 are lost")
+    ]
     assert summary.n_new == 4
 
 

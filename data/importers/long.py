@@ -129,7 +129,6 @@ def _open(files: _Files, rejects: Rejects) -> _Tables:
         Table(files.models, rejects, ("model_name",)),
         Table(files.correctness, rejects, ("question_id", "model_name")),
     )
-    # an empty .jsonl has no columns to lack
     if tables.correctness.columns and not {"label", "score"} & {*tables.correctness.columns}:
         raise LogFormatError(
             f"{files.correctness} lacks the column label (or score); it has {', '.join(tables.correctness.columns)}"

@@ -8,12 +8,14 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from data.errors import LogFormatError
 from data.importers.rejects import Rejects
 
 BATCH_ROWS = 8192
+HEADER_ROWS = 100  # of .jsonl, whose objects name their columns one by one
 MAX_FIELD_CHARS = 2**31 - 1  # a prompt may be a book; the csv module's own limit is 131072
 BOM = b"\xef\xbb\xbf"
 
@@ -39,7 +41,7 @@ class Table:
         else:
             self.columns = self._csv_columns() if path.suffix == ".csv" else self._jsonl_columns()
         missing = [column for column in needed if column not in self.columns]
-        if missing:
+        if missing and (self.columns or path.suffix != ".jsonl"):  # an empty .jsonl has no columns to lack
             raise LogFormatError(
                 f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
                 f"it has {', '.join(self.columns) or 'none'}"
@@ -64,7 +66,10 @@ class Table:
 
     def _csv_columns(self) -> tuple[str, ...]:
         csv.field_size_limit(MAX_FIELD_CHARS)
-        header = next(csv.reader(self._lines()), [])
+        try:
+            header = next(csv.reader(self._lines()), [])
+        except csv.Error as error:
+            raise LogFormatError(f"{self.path} is not CSV: {error}") from None
         columns = tuple(column.strip() for column in header)
         repeated = {column for column in columns if columns.count(column) > 1}
         if repeated:
@@ -81,7 +86,7 @@ class Table:
             except StopIteration:
                 return
             except csv.Error as error:
-                self.rejects.add(self.path.name, line, f"not CSV: {error}", None)
+                self.rejects.add(self.path.name, line, _spanning(f"not CSV: {error}", line, reader.line_num), None)
                 continue
             if not fields:
                 continue
@@ -91,11 +96,10 @@ class Table:
             yield Row(line, dict(zip(self.columns, fields, strict=True)))
 
     def _jsonl_columns(self) -> tuple[str, ...]:
-        """The keys of the first object; a later row may have others."""
+        """The keys of the first objects; a later row may have others."""
         silent = Table.__new__(Table)
         silent.path, silent.rejects, silent.n_done = self.path, Rejects(), 0
-        first = next(silent._jsonl_rows(), None)
-        return () if first is None else tuple(first.cells)
+        return tuple(dict.fromkeys(key for row in islice(silent._jsonl_rows(), HEADER_ROWS) for key in row.cells))
 
     def _jsonl_rows(self) -> Iterator[Row]:
         for number, text in enumerate(self._lines(), start=1):
@@ -103,7 +107,7 @@ class Table:
                 continue
             try:
                 cells = json.loads(text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 self.rejects.add(self.path.name, number, f"not JSON: {error}", text.rstrip("\n"))
                 continue
             if not isinstance(cells, dict):
@@ -132,3 +136,8 @@ class Table:
                 for cells in zip(*lists.values(), strict=True):
                     self.n_done += 1
                     yield Row(self.n_done, dict(zip(self.columns, cells, strict=True)))
+
+
+def _spanning(reason: str, first: int, last: int) -> str:
+    """Say how far a row reached that took others with it."""
+    return f"{reason}; lines {first} to {last} are lost" if last > first else reason

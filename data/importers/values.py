@@ -69,7 +69,7 @@ def number_of(value: object, column: str, highest: float = math.inf) -> float | 
         return None
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise CellError(f"{column} is {_shown(value)}, not a number") from None
     if math.isnan(number):
         return None
