@@ -91,7 +91,7 @@ def record_outcomes(
     engine: Engine, source: str, observations: Sequence[Observation], *, import_id: int | None = None
 ) -> Recorded:
     """Store the observations that are new to their source; one transaction, with the import's tally."""
-    with writing(engine, lock=f"outcomes of {source}") as connection:
+    with writing(engine, lock="outcomes") as connection:  # ids must appear in their order: watermarks rely on it
         keyed = {observation.key(source): observation for observation in observations}
         stored = _stored_keys(connection, list(keyed))
         new = {key: observation for key, observation in keyed.items() if key not in stored}

@@ -1,13 +1,15 @@
 """Writes: each leaves exactly what it says, and repeating it leaves the same."""
 
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, event
 
 from data import queries, store
 from data.errors import EmbedRouterError
+from data.log import CorrectnessLog
 from data.observations import NewQuestion, Observation, Recorded, Repeats
 from data.splits import group_questions, split_of
 from data.tables import SPLITS
@@ -97,6 +99,26 @@ def test_outcomes_are_counted_as_new_repeated_resumed_and_conflicting(engine: En
     store.finish_import(engine, import_id, n_repeated=9, n_rejected=9)
     assert contents(engine) == before
     assert before["imports"][0][7:] == (2, 0, 0, 3)
+
+
+def test_outcomes_appear_in_the_order_of_their_ids(engine: Engine) -> None:
+    """A watermark is the last id that was seen, so that nothing may come below it afterwards."""
+    (question,) = store.add_questions(engine, [NewQuestion("a", "first")])
+    group_questions(engine)
+    model = store.ensure_models(engine, ["m"])["m"]
+    second = Thread(target=store.record_outcomes, args=(engine, "two", [Observation(question, model, 0)]))
+    logs: list[CorrectnessLog] = []
+
+    def overtake(_connection: Connection) -> None:
+        if not second.ident:
+            second.start()
+            second.join(0.5)
+            logs.append(queries.read_log(engine))
+
+    event.listen(engine, "commit", overtake)
+    store.record_outcomes(engine, "one", [Observation(question, model, 1)])
+    second.join(30)
+    assert len(queries.additions(engine, logs[0].watermark)) == 2 - logs[0].cells["n_observations"].sum()
 
 
 def test_identical_observations_are_kept_when_they_are_numbered(engine: Engine) -> None:
