@@ -20,7 +20,10 @@ Database = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 LogFolder = Annotated[Path, typer.Argument(help="The folder with the log's files.")]
 Source = Annotated[
-    str | None, typer.Option(help="Name under which the outcomes are kept; default FORMAT:FOLDER. Keep it on a rerun.")
+    str | None,
+    typer.Option(
+        help="Name under which the outcomes are kept; default FORMAT:FOLDER, or that of the same files' first import."
+    ),
 ]
 
 

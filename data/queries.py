@@ -10,7 +10,18 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, func, select
 
 from data.log import CorrectnessLog
-from data.tables import Artifact, Decision, JobRun, Model, ModelAlias, Outcome, Promotion, Question, QuestionVector
+from data.tables import (
+    Artifact,
+    Decision,
+    Import,
+    JobRun,
+    Model,
+    ModelAlias,
+    Outcome,
+    Promotion,
+    Question,
+    QuestionVector,
+)
 
 CHARS_PER_TOKEN = 4.0  # a rough stand-in where a log counts characters
 
@@ -98,6 +109,13 @@ def last_ids(engine: Engine) -> LastIds:
     with engine.connect() as connection:
         question = connection.execute(select(func.max(Question.id))).scalar()
         return LastIds(question or 0, connection.execute(select(func.max(Model.id))).scalar() or 0)
+
+
+def source_of(engine: Engine, file_format: str, content_sha256: str) -> str | None:
+    """The source under which a file set was imported first, if it was."""
+    same = (Import.format == file_format, Import.content_sha256 == content_sha256)
+    with engine.connect() as connection:
+        return connection.execute(select(Import.source).where(*same).order_by(Import.id).limit(1)).scalar()
 
 
 def read_log(engine: Engine, *, up_to_outcome: int | None = None, after_outcome: int | None = None) -> CorrectnessLog:

@@ -63,6 +63,17 @@ def test_the_same_import_twice_changes_nothing(engine: Engine, tmp_path: Path, k
     assert (second.n_new, second.n_repeated, second.n_rejected, second.n_new_questions) == (0, 5, 1, 0)
 
 
+def test_the_same_files_in_another_folder_change_nothing(engine: Engine, tmp_path: Path) -> None:
+    import_folder(engine, write_long(tmp_path / "here", GOOD))
+    before = contents(engine)
+    moved = write_long(tmp_path / "there", GOOD)
+    summary = import_folder(engine, moved)
+    assert (summary.n_new, summary.source) == (0, "long:here")
+    assert contents(engine) == before
+    summary = import_folder(engine, moved, source="another run")
+    assert (summary.n_new, summary.source) == (4, "another run")
+
+
 def test_a_repeat_inside_a_file_is_an_observation_of_its_own(engine: Engine, tmp_path: Path) -> None:
     folder = write_long(tmp_path / "tiny", [("q1", "small", 1), ("q1", "small", 1), ("q1", "small", 0)])
     summary = import_folder(engine, folder)

@@ -19,7 +19,7 @@ from data.importers.rejects import Rejects
 from data.importers.rows import Table
 from data.importers.values import count_of, label_of, number_of, text_of
 from data.observations import ModelRef, NewQuestion, Observation, QuestionRef, Recorded, Repeats
-from data.queries import last_ids
+from data.queries import last_ids, source_of
 from data.splits import Stated, group_questions
 from data.store import (
     ModelFields,
@@ -105,11 +105,13 @@ class Intake:
     ) -> None:
         self.engine = engine
         self.format = file_format
-        self.source = source or f"{file_format}:{folder.resolve().name}"
+        content_sha256 = _digest(files)
+        # files that were moved are still the same files
+        known = source or source_of(engine, file_format, content_sha256)
+        self.source = known or f"{file_format}:{folder.resolve().name}"
         self.folder = folder
         self.on_progress = on_progress or _silent
         self.started = time.perf_counter()
-        content_sha256 = _digest(files)
         slug = re.sub(r"[^A-Za-z0-9._-]+", "-", self.source).strip("-")
         self.rejects = Rejects(rejects_folder / f"{slug}-{content_sha256[:12]}.csv")
         self.before = last_ids(engine)
