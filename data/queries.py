@@ -1,4 +1,4 @@
-"""Every read of the database, as frozen values and tables. Writes are in `data.store`."""
+"""Every read of the database, as frozen values and tables. Writes are in `data.store` and `data.promotions`."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,9 +1,8 @@
-"""Every write to the database but migrations and the grouping of questions.
+"""The writes of logs: questions, outcomes, imports, the pool, and what serving and training add to them.
 
 Each function is one transaction, and repeating it with the same content changes nothing. Reads are in `data.queries`.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
@@ -15,18 +14,14 @@ from data.database import writing
 from data.errors import EmbedRouterError
 from data.near_duplicates import sign
 from data.observations import ModelRef, NewQuestion, Observation, QuestionRef, Recorded, prompt_sha256
-from data.queries import ChampionRow, champion
 from data.splits import pack_signature
-from data.statements import among, insert_new, pairs_table, table_of
+from data.statements import among, insert_new, pairs_table
 from data.tables import (
-    Artifact,
     Decision,
     Import,
-    JobRun,
     Model,
     ModelAlias,
     Outcome,
-    Promotion,
     Question,
     QuestionVector,
     utc_now,
@@ -189,104 +184,6 @@ def set_model(engine: Engine, name: str, **fields: Unpack[ModelFields]) -> bool:
     return name not in found
 
 
-# Artifacts, promotions, jobs
-
-
-def add_artifact(
-    engine: Engine,
-    artifact_id: str,
-    *,
-    path: str,
-    encoder_fingerprint: str,
-    data_fingerprint: str,
-    outcome_watermark: int,
-    metrics: dict[str, Any],
-) -> None:
-    """List an artifact; its name is its content, so that listing it again changes nothing."""
-    row = {
-        "id": artifact_id,
-        "path": path,
-        "encoder_fingerprint": encoder_fingerprint,
-        "data_fingerprint": data_fingerprint,
-        "outcome_watermark": outcome_watermark,
-        "metrics": metrics,
-        "created_at": utc_now(),
-    }
-    with writing(engine) as connection:
-        insert_new(connection, Artifact, [row])
-
-
-def set_gate(engine: Engine, artifact_id: str, gate: dict[str, Any]) -> None:
-    """Keep the gate's verdict with the artifact that it judged."""
-    with writing(engine) as connection:
-        _require_artifact(connection, artifact_id)
-        connection.execute(update(Artifact).where(Artifact.id == artifact_id).values(gate=gate))
-
-
-def promote(engine: Engine, artifact_id: str, kind: str, reason: str) -> int:
-    """Make an artifact the champion; the promotion's id. What is champion already stays so, unrepeated."""
-    with writing(engine, lock="promotions") as connection:
-        _require_artifact(connection, artifact_id)
-        current = champion(connection)
-        if current is not None and current.artifact_id == artifact_id:
-            return current.promotion_id
-        return _append_promotion(
-            connection, artifact_id, None if current is None else current.promotion_id, kind, reason
-        )
-
-
-def promote_over(engine: Engine, artifact_id: str, over: int | None, kind: str, reason: str) -> bool:
-    """Promote only where the champion is still the one of promotion `over` (None: where there is none yet)."""
-    with writing(engine, lock="promotions") as connection:
-        _require_artifact(connection, artifact_id)
-        current = champion(connection)
-        if (None if current is None else current.promotion_id) != over:
-            return False
-        if current is None or current.artifact_id != artifact_id:
-            _append_promotion(connection, artifact_id, over, kind, reason)
-        return True
-
-
-def rollback(engine: Engine, reason: str) -> ChampionRow:
-    """Bring back the champion before this one; a second rollback goes one further back."""
-    with writing(engine, lock="promotions") as connection:
-        current = champion(connection)
-        if current is None or current.parent_id is None:
-            raise EmbedRouterError("nothing to roll back to: no artifact was champion before this one")
-        parent = connection.execute(
-            select(Promotion.artifact_id, Promotion.parent_id).where(Promotion.id == current.parent_id)
-        ).one()
-        _append_promotion(connection, parent.artifact_id, parent.parent_id, "rollback", reason)
-        restored = champion(connection)
-        assert restored is not None
-        return restored
-
-
-def start_job(engine: Engine, job: str, detail: dict[str, Any] | None = None) -> int:
-    """Note that a job runs; its run's id."""
-    row = {"job": job, "status": "running", "detail": detail or {}, "started_at": utc_now()}
-    with writing(engine) as connection:
-        return int(connection.execute(table_of(JobRun).insert().returning(JobRun.id), row).scalar_one())
-
-
-def interrupt_jobs(engine: Engine, job: str) -> int:
-    """Note that a job's unended runs were interrupted; how many. The caller knows that none runs."""
-    ended = {"status": "interrupted", "finished_at": utc_now()}
-    with writing(engine) as connection:
-        return connection.execute(
-            update(JobRun).where(JobRun.job == job, JobRun.status == "running").values(ended)
-        ).rowcount
-
-
-def finish_job(
-    engine: Engine, run_id: int, status: str, *, artifact_id: str | None = None, detail: dict[str, Any] | None = None
-) -> None:
-    """Note how a job's run ended: promoted, refused, unchanged or failed."""
-    values = {"status": status, "artifact_id": artifact_id, "detail": detail or {}, "finished_at": utc_now()}
-    with writing(engine) as connection:
-        connection.execute(update(JobRun).where(JobRun.id == run_id).values(values))
-
-
 # Vectors and decisions
 
 
@@ -385,16 +282,3 @@ def _check_model(name: str, fields: ModelFields) -> None:
     url = fields.get("upstream_url")
     if url is not None and not url.startswith(("http://", "https://")):
         raise EmbedRouterError(f"upstream_url of {name} cannot be {url}: it starts with http:// or https://")
-
-
-def _require_artifact(connection: Connection, artifact_id: str) -> None:
-    known = list(connection.execute(select(Artifact.id)).scalars())
-    if artifact_id not in known:
-        near = difflib.get_close_matches(artifact_id, known, n=3, cutoff=0.4)
-        hint = f": perhaps {', '.join(near)}" if near else ": `embedrouter artifacts list` shows them"
-        raise EmbedRouterError(f"no artifact {artifact_id}{hint}")
-
-
-def _append_promotion(connection: Connection, artifact_id: str, parent_id: int | None, kind: str, reason: str) -> int:
-    row = {"artifact_id": artifact_id, "parent_id": parent_id, "kind": kind, "reason": reason, "created_at": utc_now()}
-    return int(connection.execute(table_of(Promotion).insert().returning(Promotion.id), row).scalar_one())

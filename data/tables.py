@@ -1,7 +1,7 @@
 """The tables of the correctness logs, of artifacts and of decisions.
 
-This module only declares. `data.store` writes, `data.queries` reads, `alembic/` migrates; a test holds the
-migrations and these declarations together.
+This module only declares. `data.store` and `data.promotions` write, `data.queries` reads, `alembic/` migrates; a test
+holds the migrations and these declarations together.
 """
 
 from datetime import UTC, datetime

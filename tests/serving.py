@@ -11,8 +11,9 @@ import torch
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
+from data.promotions import add_artifact, promote
 from data.queries import decisions
-from data.store import add_artifact, promote, set_model
+from data.store import set_model
 from router.app import create_app
 from router.artifact import Artifact, Manifest, write_artifact
 from router.encoder.lsa import LsaEncoder

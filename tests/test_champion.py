@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from data.database import ready_engine
-from data.store import promote, rollback, set_model
+from data.promotions import promote, rollback
+from data.store import set_model
 from router.champion import ChampionWatch
 from tests.serving import A_SUM, entry, planted_artifact, register, run_gateway, settings
 from tests.upstreams import run_upstream

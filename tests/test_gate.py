@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine
 
-from data import queries, store
+from data import promotions, queries, store
 from data.database import open_engine, upgrade
 from data.errors import EmbedRouterError
 from data.log import CorrectnessLog
@@ -72,7 +72,7 @@ def fitted(engine: Engine, root: Path, *, models: Sequence[str] | None = None, s
 
 def register(engine: Engine, artifact: Artifact) -> None:
     manifest = artifact.manifest
-    store.add_artifact(
+    promotions.add_artifact(
         engine,
         artifact.id,
         path=str(artifact.folder),
@@ -233,7 +233,7 @@ def test_a_promotion_in_between_has_the_challenger_judged_again(
     store_log(workshop.engine, pick(LOG, LATER), "later")
     contenders = [workshop.fit(seed=seed) for seed in (1, 2)]
     both_judged = threading.Barrier(2, timeout=60)
-    promote_over = store.promote_over
+    promote_over = promotions.promote_over
     judged_against: list[int | None] = []
 
     def promote_together(engine: Engine, artifact_id: str, over: int | None, kind: str, reason: str) -> bool:
@@ -244,7 +244,7 @@ def test_a_promotion_in_between_has_the_challenger_judged_again(
             judged_against.append(over)
         return promote_over(engine, artifact_id, over, kind, reason)
 
-    monkeypatch.setattr(store, "promote_over", promote_together)
+    monkeypatch.setattr(promotions, "promote_over", promote_together)
     threads = [
         threading.Thread(target=promote_through_gate, args=(workshop.engine, contender, "retrain"))
         for contender in contenders
@@ -263,17 +263,17 @@ def test_a_promotion_in_between_has_the_challenger_judged_again(
 def test_rolling_back_twice_goes_two_champions_back(workshop: Workshop) -> None:
     others = [workshop.fit(seed=seed) for seed in (1, 2)]
     for other in others:
-        store.promote(workshop.engine, other.id, "manual", "a test")
-    assert store.rollback(workshop.engine, "once").artifact_id == others[0].id
-    assert store.rollback(workshop.engine, "twice").artifact_id == workshop.champion.id
+        promotions.promote(workshop.engine, other.id, "manual", "a test")
+    assert promotions.rollback(workshop.engine, "once").artifact_id == others[0].id
+    assert promotions.rollback(workshop.engine, "twice").artifact_id == workshop.champion.id
     with pytest.raises(EmbedRouterError, match="nothing to roll back to"):
-        store.rollback(workshop.engine, "thrice")
+        promotions.rollback(workshop.engine, "thrice")
     assert champion_id(workshop.engine) == workshop.champion.id
 
 
 def test_promote_over_changes_nothing_when_the_champion_is_another(workshop: Workshop) -> None:
     other = workshop.fit(seed=1)
-    assert not store.promote_over(workshop.engine, other.id, None, "retrain", "late")
+    assert not promotions.promote_over(workshop.engine, other.id, None, "retrain", "late")
     assert champion_id(workshop.engine) == workshop.champion.id
 
 

@@ -12,7 +12,7 @@ import typer
 from sqlalchemy import Engine
 from typer.testing import CliRunner, Result
 
-from data import queries, store
+from data import promotions, queries
 from data.errors import EmbedRouterError
 from data.locks import holding
 from router.errors import ArtifactError
@@ -87,7 +87,7 @@ def test_a_failed_run_says_why(engine: Engine, root: Path) -> None:
 def test_a_second_retrain_is_told_who_runs(engine: Engine, root: Path) -> None:
     with holding(engine, RETRAIN) as free:
         assert free
-        store.start_job(engine, RETRAIN, {"host": "elsewhere", "pid": 77})
+        promotions.start_job(engine, RETRAIN, {"host": "elsewhere", "pid": 77})
         assert statuses(engine) == ["running"]
         with pytest.raises(TrainingError, match=r"already, since .* as process 77 on elsewhere"):
             retrain(engine, root)
@@ -97,12 +97,12 @@ def test_a_second_retrain_is_told_who_runs(engine: Engine, root: Path) -> None:
 def test_the_lock_of_a_process_that_was_killed_is_free(engine: Engine, root: Path) -> None:
     code = (
         "import sys, time\n"
-        "from data import store\n"
+        "from data import promotions\n"
         "from data.database import open_engine\n"
         "from data.locks import holding\n"
         "engine = open_engine(sys.argv[1])\n"
         "with holding(engine, 'retrain'):\n"
-        "    store.start_job(engine, 'retrain', {'host': 'here', 'pid': 1})\n"
+        "    promotions.start_job(engine, 'retrain', {'host': 'here', 'pid': 1})\n"
         "    print('held', flush=True)\n"
         "    time.sleep(600)\n"
     )
@@ -176,7 +176,7 @@ def test_promote_refuses_what_cannot_be_read_or_is_not_there(sqlite_engine: Engi
 
 
 def test_a_half_written_listing_shows_dashes(sqlite_engine: Engine) -> None:
-    store.add_artifact(
+    promotions.add_artifact(
         sqlite_engine,
         "abc",
         path="/nowhere",

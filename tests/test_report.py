@@ -15,9 +15,9 @@ from plotly.offline import get_plotlyjs
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
-from data import queries, store
+from data import promotions, queries
 from data.log import CorrectnessLog
-from data.store import promote
+from data.promotions import promote
 from router.scorer import Scorer, ScorerShape
 from tests.conftest import url_of
 from tests.planted import planted_log
@@ -291,7 +291,7 @@ def test_an_artifact_is_named_by_the_beginning_of_its_id(sqlite_engine: Engine) 
     with pytest.raises(TrainingError, match="no artifact to report on"):
         build_report(sqlite_engine)
     for artifact_id in ("aa1", "aa2"):
-        store.add_artifact(
+        promotions.add_artifact(
             sqlite_engine,
             artifact_id,
             path="/nowhere",

@@ -18,20 +18,6 @@ from tests.logs import contents
 STORY = (
     "A story about a farmer, his seventeen sheep, a river, an old wooden gate and the slowly sinking evening sun. " * 2
 )
-GATE = {"promote": False, "reasons": ["worse"], "figures": {"nll": 0.5}}
-
-
-def add_artifacts(engine: Engine, *names: str) -> None:
-    for name in names:
-        store.add_artifact(
-            engine,
-            name,
-            path=f"var/artifacts/{name}",
-            encoder_fingerprint="lsa",
-            data_fingerprint="data",
-            outcome_watermark=7,
-            metrics={"methods": {"ours": {"auc": 0.8}}},
-        )
 
 
 def test_questions_are_stored_once_and_referred_to_in_order(engine: Engine) -> None:
@@ -177,38 +163,6 @@ def test_what_a_model_cannot_be_is_refused_and_nothing_changes(
     assert contents(engine) == before
 
 
-def test_the_newest_promotion_is_champion_and_rollback_walks_back(engine: Engine) -> None:
-    add_artifacts(engine, "one", "two", "three")
-    assert queries.champion(engine) is None
-    for name in ("one", "two", "three"):
-        store.promote(engine, name, "train", f"{name} is better")
-    champion = queries.champion(engine)
-    assert champion is not None
-    assert (champion.artifact_id, champion.path, champion.outcome_watermark) == ("three", "var/artifacts/three", 7)
-    assert store.promote(engine, "three", "manual", "once more") == champion.promotion_id
-    assert store.rollback(engine, "worse").artifact_id == "two"
-    assert store.rollback(engine, "worse still").artifact_id == "one"
-    with pytest.raises(EmbedRouterError, match="nothing to roll back to"):
-        store.rollback(engine, "and again")
-    store.promote(engine, "three", "manual", "was right after all")
-    assert store.rollback(engine, "no").artifact_id == "one"
-
-
-def test_an_unknown_artifact_is_refused_with_the_nearest(engine: Engine) -> None:
-    add_artifacts(engine, "0123abcd")
-    with pytest.raises(EmbedRouterError, match="no artifact 0123abce: perhaps 0123abcd"):
-        store.promote(engine, "0123abce", "manual", "typo")
-    with pytest.raises(EmbedRouterError, match="no artifact zzz"):
-        store.set_gate(engine, "zzz", GATE)
-
-
-def test_an_artifact_keeps_its_metrics_and_its_gate(engine: Engine) -> None:
-    add_artifacts(engine, "one", "one")
-    store.set_gate(engine, "one", GATE)
-    (row,) = queries.artifacts(engine)
-    assert (row.id, row.metrics["methods"]["ours"]["auc"], row.gate) == ("one", 0.8, GATE)
-
-
 def test_vectors_come_back_by_fingerprint(engine: Engine) -> None:
     refs = store.add_questions(engine, [NewQuestion("a", "first"), NewQuestion("b", "second")])
     vectors = {ref.id: np.array([ref.id, -0.5, 3e-8], dtype=np.float32) for ref in refs}
@@ -244,13 +198,3 @@ def test_decisions_are_stored_once_each(engine: Engine) -> None:
         "d2": (200, "upstream_failed", 0.1),
     }
     assert stored["d1"]["candidates"] == [{"model": "m", "p_correct": 0.7}]
-
-
-def test_a_jobs_run_is_noted_from_start_to_end(engine: Engine) -> None:
-    run_id = store.start_job(engine, "retrain")
-    assert [(run.status, run.finished_at) for run in queries.job_runs(engine)] == [("running", None)]
-    store.finish_job(engine, run_id, "refused", detail=GATE)
-    (run,) = queries.job_runs(engine)
-    assert (run.id, run.job, run.status, run.artifact_id, run.detail) == (run_id, "retrain", "refused", None, GATE)
-    assert run.finished_at is not None
-    assert run.finished_at >= run.started_at

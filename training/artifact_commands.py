@@ -74,7 +74,7 @@ def promote(
     """
     from pathlib import Path
 
-    from data import queries, store
+    from data import promotions, queries
     from data.database import opened
     from router.artifact import read_artifact
 
@@ -85,7 +85,7 @@ def promote(
             print(f"{row.id} is the champion already")
             return
         read_artifact(Path(row.path))
-        store.promote(engine, row.id, "manual", reason)
+        promotions.promote(engine, row.id, "manual", reason)
     print(f"{row.id} is the champion now")
     if champion is not None:
         print(f"`embedrouter artifacts rollback` brings {champion.artifact_id} back")
@@ -102,7 +102,7 @@ def rollback(
     """
     from pathlib import Path
 
-    from data import queries, store
+    from data import promotions, queries
     from data.database import opened
     from router.artifact import read_artifact
 
@@ -110,7 +110,7 @@ def rollback(
         before, target = queries.champion(engine), queries.rollback_target(engine)
         if target is not None:
             read_artifact(Path(target.path))
-        restored = store.rollback(engine, reason)
+        restored = promotions.rollback(engine, reason)
     print(f"{restored.artifact_id} is the champion again, in place of {before.artifact_id if before else 'none'}")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Engine
 
-from data import queries, store
+from data import promotions, queries
 from data.log import CorrectnessLog
 from data.queries import ChampionRow
 from data.tables import utc_now
@@ -63,11 +63,11 @@ def promote_through_gate(engine: Engine, challenger: Artifact, kind: str, reason
             "judged_at": utc_now().isoformat(timespec="seconds"),
             "figures": verdict.figures,
         }
-        store.set_gate(engine, challenger.id, gate)
+        promotions.set_gate(engine, challenger.id, gate)
         if not verdict.promote:
             return verdict
         why = "; ".join(filter(None, (reason, *verdict.reasons)))
-        if store.promote_over(engine, challenger.id, None if row is None else row.promotion_id, kind, why):
+        if promotions.promote_over(engine, challenger.id, None if row is None else row.promotion_id, kind, why):
             return verdict
 
 

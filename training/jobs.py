@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from data import queries, store
+from data import promotions, queries
 from data.locks import holding
 from data.queries import JobRow
 from router.artifact import Artifact, read_artifact
@@ -68,20 +68,20 @@ def retrain(
     with holding(engine, RETRAIN) as free:
         if not free:
             raise TrainingError(_who_runs(queries.job_runs(engine)))
-        store.interrupt_jobs(engine, RETRAIN)  # the lock is ours, so none of them is alive
+        promotions.interrupt_jobs(engine, RETRAIN)  # the lock is ours, so none of them is alive
         where = {"host": platform.node(), "pid": os.getpid()}
-        run_id = store.start_job(engine, RETRAIN, where)
+        run_id = promotions.start_job(engine, RETRAIN, where)
         started = time.perf_counter()
         try:
             ended = _run(engine, artifacts_root, run_id, encoder_spec, seed, force, on_progress)
         except BaseException as error:
             status = "failed" if isinstance(error, Exception) else "interrupted"
             said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            store.finish_job(engine, run_id, status, detail=where | {"reasons": [said]})
+            promotions.finish_job(engine, run_id, status, detail=where | {"reasons": [said]})
             raise
         ended = replace(ended, seconds=time.perf_counter() - started)
         detail = where | {"reasons": list(ended.reasons), "seconds": round(ended.seconds, 2)}
-        store.finish_job(engine, run_id, ended.status, artifact_id=ended.artifact_id, detail=detail)
+        promotions.finish_job(engine, run_id, ended.status, artifact_id=ended.artifact_id, detail=detail)
         return ended
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine
 
-from data import queries, store
+from data import promotions, queries
 from router.artifact import Artifact, Manifest, write_artifact
 from router.encoder.base import Encoder
 from router.encoder.registry import fit_encoder
@@ -61,7 +61,7 @@ def train(
     on_progress("writing the artifact")
     manifest = _manifest(data, encoder, encoder_spec, comparison, seed)
     artifact = write_artifact(artifacts_root, manifest, comparison.fitted.scorer, encoder)
-    store.add_artifact(
+    promotions.add_artifact(
         engine,
         artifact_id=artifact.id,
         path=str(artifact.folder.resolve()),
