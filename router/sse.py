@@ -30,7 +30,8 @@ class EventParser:
     """Cuts a stream of bytes into events."""
 
     def __init__(self, max_event_bytes: int = 16 * 1024 * 1024) -> None:
-        self._buffer = b""
+        self._buffer = bytearray()
+        self._n_searched = 0
         self._at_start = True
         self._max_event_bytes = max_event_bytes
 
@@ -40,15 +41,20 @@ class EventParser:
         if self._at_start and len(self._buffer) >= len(BYTE_ORDER_MARK):
             self._buffer = self._buffer.removeprefix(BYTE_ORDER_MARK)
             self._at_start = False
-        *blocks, self._buffer = EVENT_END.split(self._buffer)
+        blocks, start = [], 0
+        for end in EVENT_END.finditer(self._buffer, self._n_searched):
+            blocks.append(bytes(self._buffer[start : end.start()]))
+            start = end.end()
+        del self._buffer[:start]
+        self._n_searched = max(0, len(self._buffer) - 2)  # one line end may stand there: a long event is read once
         if len(self._buffer) > self._max_event_bytes:
             raise EventTooLongError(f"an event is longer than {self._max_event_bytes} bytes")
         return [event for block in blocks if (event := _event(block)) is not None]
 
     def end(self) -> list[Event]:
         """Return what stands in the buffer at the end: some upstreams leave the last empty line out."""
-        block, self._buffer = self._buffer, b""
-        event = _event(block)
+        event = _event(bytes(self._buffer))
+        self._buffer.clear()
         return [] if event is None else [event]
 
 

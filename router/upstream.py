@@ -29,6 +29,7 @@ JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
 MAX_MESSAGE_CHARS = 300
 DRAIN_S = 0.05
+MAX_REPLY_BYTES = 64 * 1024 * 1024  # far more than any completion; without an end, it would fill the memory
 
 Chunks = AsyncGenerator[dict[str, object] | None]
 
@@ -100,7 +101,7 @@ class Upstreams:
             async with asyncio.timeout_at(self._within(self._timeouts.first_byte_s, deadline)):
                 response = await self._send(upstream, body, JSON)
                 try:
-                    return _reply(response, await response.aread(), upstream)
+                    return _reply(response, await _read(response), upstream)
                 finally:
                     await response.aclose()
 
@@ -121,7 +122,7 @@ class Upstreams:
             try:
                 if response.status_code != 200 or not _is_event_stream(response):
                     async with asyncio.timeout_at(due):
-                        reply = _reply(response, await response.aread(), upstream)
+                        reply = _reply(response, await _read(response), upstream)
                     if reply.status == 200:
                         raise UpstreamError("not_a_stream", "it answered without a stream", status=200)
                     raise _ClientFaultError(reply)
@@ -200,6 +201,17 @@ def _failures(upstream: Upstream) -> Iterator[None]:
 def redact(text: str, upstream: Upstream) -> str:
     """Take an upstream's key out of a text, and cut it short."""
     return (text.replace(upstream.key, "***") if upstream.key else text)[:MAX_MESSAGE_CHARS]
+
+
+async def _read(response: httpx.Response) -> bytes:
+    """Read a whole body; UpstreamError where it outgrows MAX_REPLY_BYTES."""
+    content = bytearray()
+    async for part in response.aiter_bytes():
+        content += part
+        if len(content) > MAX_REPLY_BYTES:
+            message = f"its answer is longer than {MAX_REPLY_BYTES} bytes"
+            raise UpstreamError("too_long", message, status=response.status_code)
+    return bytes(content)
 
 
 def _reply(response: httpx.Response, content: bytes, upstream: Upstream) -> Reply:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -207,3 +208,19 @@ def test_an_event_without_an_end_is_refused_once_it_is_too_long() -> None:
     parser = EventParser(max_event_bytes=10)
     with pytest.raises(EventTooLongError):
         parser.feed(b"data: 123456")
+
+
+def test_a_long_event_in_many_pieces_is_searched_once() -> None:
+    parser = EventParser()
+    started = time.process_time()
+    for _ in range(200):
+        assert parser.feed(b"x" * 64_000) == []
+    assert time.process_time() - started < 1  # searched from its start each time, it would take 100 times as long
+
+
+async def test_an_answer_without_an_end_is_given_up(
+    client: Upstreams, server: upstreams.Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.upstream.MAX_REPLY_BYTES", 300_000)
+    assert (await failure(client, server.url("endless"), stream=False)).code == "too_long"
+    assert (await failure(client, server.url("endless"), stream=True)).code == "too_long"

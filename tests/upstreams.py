@@ -214,6 +214,13 @@ async def _truncated(talk: Talk) -> None:
     raise ConnectionResetError
 
 
+async def _endless(talk: Talk) -> None:
+    talk.writer.write(b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{"choices": [], "x": "')
+    while True:
+        talk.writer.write(bytes(100_000))
+        await talk.writer.drain()
+
+
 async def _stream_dies(talk: Talk) -> None:
     talk.start_stream()
     await talk.event(content="half an ")
