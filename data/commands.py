@@ -169,8 +169,11 @@ def models_set(
     --upstream-url https://api.openai.com/v1 --upstream-model gpt-4o-2024-08-06 --upstream-key-env OPENAI_API_KEY`
     """
     from data.database import ready_engine
+    from data.errors import EmbedRouterError
     from data.store import set_model
 
+    if "auto" in (name, *(alias or ())):
+        raise EmbedRouterError("no model can be called auto: that name asks the router to choose")
     given = {
         "usd_per_1m_input": usd_per_1m_input,
         "usd_per_1m_output": usd_per_1m_output,

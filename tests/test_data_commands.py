@@ -75,6 +75,8 @@ def test_a_model_is_set_shown_and_listed(tmp_path: Path) -> None:
         (("models", "show", "gpt-4p"), "no model gpt-4p: perhaps gpt-4o"),
         (("models", "set", "gpt-4o", "--usd-per-1m-input", "-1"), "a price is 0 or more"),
         (("models", "set", "new", "--alias", "gpt-4o"), "it is another model's name"),
+        (("models", "set", "auto"), "no model can be called auto"),
+        (("models", "set", "new", "--alias", "auto"), "no model can be called auto"),
         (("import", "long", "nowhere"), "nowhere does not exist"),
         (("import", "embedllm", "."), "an EmbedLLM folder holds"),
         (("db", "check", "--database", "oracle://x"), "use sqlite or postgresql"),
