@@ -1,7 +1,8 @@
 """Train, val or test: fixed once for each question, near-duplicates together.
 
-A question joins the group of a stored near-duplicate and takes its split. A new group's split is what the log states,
-or else comes from the hash of its founder. What was given once is never moved by later logs.
+A question joins the group of a stored near-duplicate and takes its split; where logs stated several splits within a
+group, that of an equal prompt comes first. A new group's split is what the log states, or else comes from the hash of
+its founder. What was given once is never moved by later logs.
 """
 
 import hashlib
@@ -90,7 +91,14 @@ def _assign(rows: list[_Row], stated: Stated) -> list[dict[str, object]]:
             its_group = founder.id
             its_split = first_stated or split_of(founder.prompt_sha256)
             keeps = stated == "each"
+        # logs may state several splits within a group: an equal prompt must not cross them
+        split_of_prompt = {
+            row.prompt_sha256: row.split
+            for row in reversed(group)
+            if row.split is not None and (row.group is not None or keeps)
+        }
         for row in new:
-            split = row.split if keeps and row.split is not None else its_split
+            own = row.split if keeps else None
+            split = own or split_of_prompt.get(row.prompt_sha256, its_split)
             changes.append({"question": row.id, "its_group": its_group, "its_split": split})
     return changes

@@ -59,6 +59,17 @@ def test_in_a_new_group_each_or_the_first_stated_split_counts(engine: Engine, st
     assert queries.read_log(engine).questions["split"].tolist() == splits
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_question_asked_again_takes_its_twins_split(engine: Engine, together: bool) -> None:
+    stated = [NewQuestion("a", STORY, split="train"), NewQuestion("b", STORY + "Why?", split="test")]
+    store.add_questions(engine, stated)
+    if not together:
+        group_questions(engine)
+    store.add_questions(engine, [NewQuestion("c", STORY + "Why?"), NewQuestion("d", STORY + "When?")])
+    group_questions(engine)
+    assert queries.read_log(engine).questions["split"].tolist() == ["train", "test", "test", "train"]
+
+
 def test_unstated_splits_are_drawn_80_10_10_by_the_prompt_alone(engine: Engine) -> None:
     store.add_questions(engine, [NewQuestion(f"q{i}", f"question {i} of {i * 7919 % 1000}") for i in range(1000)])
     group_questions(engine)
