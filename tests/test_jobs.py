@@ -50,6 +50,18 @@ def embedrouter(engine: Engine, *words: str) -> Result:
     return CliRunner().invoke(app, [*words, "--database", url_of(engine)])
 
 
+def test_training_the_champion_again_keeps_the_verdict_that_promoted_it(
+    engine: Engine, root: Path, first: Retrained
+) -> None:
+    (before,) = queries.artifacts(engine)
+    again = retrain(engine, root, force=True)
+    assert (again.artifact_id, again.reasons) == (first.artifact_id, ("it is the champion already",))
+    (after,) = queries.artifacts(engine)
+    assert after.gate == before.gate
+    assert after.gate is not None
+    assert after.gate["reasons"] == ["there was no champion to compare with"]
+
+
 def test_retraining_goes_through_the_gate_and_is_recorded(engine: Engine, root: Path, first: Retrained) -> None:
     assert (first.status, first.champion_id) == ("promoted", first.artifact_id)
     assert retrain(engine, root).status == "unchanged"

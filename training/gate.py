@@ -55,6 +55,8 @@ def promote_through_gate(engine: Engine, challenger: Artifact, kind: str, reason
         row = queries.champion(engine)
         champion = None if row is None else read_artifact(champion_folder(row, challenger.folder.parent))
         verdict = judge(engine, challenger, champion)
+        if champion is not None and champion.id == challenger.id:
+            return verdict  # nothing was judged: what it was promoted by stays on record
         gate = {
             "promote": verdict.promote,
             "reasons": list(verdict.reasons),
