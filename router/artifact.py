@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import load_file, save_file
 
-from router.encoder.base import Encoder
+from router.encoder.base import Encoder, Vectors
 from router.encoder.registry import open_encoder
 from router.errors import ArtifactError
-from router.scorer import Scorer, ScorerShape
+from router.scorer import Scorer
+from router.surface import describe
 
 FORMAT_VERSION = 1
 
@@ -38,7 +39,6 @@ class Manifest(BaseModel):
     format_version: int = FORMAT_VERSION
     model_names: tuple[str, ...]
     expected_output_tokens: tuple[float | None, ...]
-    scorer: dict[str, int]
     encoder: str
     encoder_fingerprint: str
     data_fingerprint: str
@@ -63,7 +63,11 @@ class Artifact:
 
     def p_correct(self, prompts: Sequence[str]) -> NDArray[np.float64]:
         """Forecast prompts: probabilities of shape (n_prompts, n_models), columns in the order of `model_names`."""
-        return self.scorer.p_correct(self.encoder.encode(prompts))
+        return self.p_correct_of(self.encoder.encode(prompts), prompts)
+
+    def p_correct_of(self, vectors: Vectors, prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Forecast prompts whose vectors, of shape (n_prompts, dim), the encoder has made already."""
+        return self.scorer.p_correct(vectors, describe(prompts))
 
 
 def write_artifact(root: Path, manifest: Manifest, scorer: Scorer, encoder: Encoder) -> Artifact:
@@ -72,7 +76,7 @@ def write_artifact(root: Path, manifest: Manifest, scorer: Scorer, encoder: Enco
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=root))
     try:
         (draft / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        save_file({name: t.contiguous() for name, t in scorer.state_dict().items()}, draft / "scorer.safetensors")
+        save_file(scorer.tensors(), draft / "scorer.safetensors")
         (draft / "encoder").mkdir()
         encoder.save(draft / "encoder")
         artifact_id = content_id(draft)
@@ -83,7 +87,7 @@ def write_artifact(root: Path, manifest: Manifest, scorer: Scorer, encoder: Enco
             draft.rename(folder)  # atomic: a reader sees all of it or nothing
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Artifact(artifact_id, folder, manifest, scorer.eval(), encoder)
+    return Artifact(artifact_id, folder, manifest, scorer, encoder)
 
 
 def read_artifact(folder: Path) -> Artifact:
@@ -98,9 +102,8 @@ def read_artifact(folder: Path) -> Artifact:
     if (found := content_id(folder)) != folder.name:
         raise ArtifactError(f"{folder} was changed after it was written: its content is {found}")
     manifest = Manifest.model_validate_json(text)
-    scorer = Scorer(ScorerShape(**manifest.scorer))
-    scorer.load_state_dict(load_file(folder / "scorer.safetensors"))
-    return Artifact(folder.name, folder, manifest, scorer.eval(), open_encoder(folder / "encoder"))
+    scorer = Scorer.from_tensors(load_file(folder / "scorer.safetensors"))
+    return Artifact(folder.name, folder, manifest, scorer, open_encoder(folder / "encoder"))
 
 
 def content_id(folder: Path) -> str:

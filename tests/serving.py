@@ -7,7 +7,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-import torch
+import numpy as np
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
@@ -18,8 +18,10 @@ from router.app import create_app
 from router.artifact import Artifact, Manifest, write_artifact
 from router.encoder.lsa import LsaEncoder
 from router.loopback import serve_in_thread
-from router.scorer import Scorer, ScorerShape
+from router.scorer import Scorer, kernel
 from router.settings import Settings
+from router.surface import describe
+from training.fit import measure_features
 
 SUMS = ["add these numbers two plus three", "what is the sum of numbers seven plus nine", "numbers plus numbers"]
 POEMS = ["write a poem about the sea", "a short poem on autumn leaves", "poem of love and sea"]
@@ -30,20 +32,23 @@ A_POEM = "a poem about the sea"
 def planted_artifact(root: Path, p_correct: dict[str, tuple[float, float]], seed: int = 0) -> Artifact:
     """An artifact that forecasts, for each model, about one P(correct) on a sum and another on a poem."""
     encoder = LsaEncoder.fit([*SUMS, *POEMS] * 3)
-    on_sum, on_poem = torch.tensor(encoder.encode([A_SUM, A_POEM]))  # (D,), (D,)
-    across = on_sum - on_poem
-    scorer = Scorer(ScorerShape(len(p_correct), encoder.dim, 1))
-    logit = torch.logit(torch.tensor(list(p_correct.values())))  # (M, 2)
-    # logit = u (W z) + b is a line between the two prompts
-    with torch.no_grad():
-        scorer.projection[:, 0] = across / across.square().sum()
-        at_sum, at_poem = (on_sum @ scorer.projection).item(), (on_poem @ scorer.projection).item()
-        scorer.model_embedding[:, 0] = (logit[:, 0] - logit[:, 1]) / (at_sum - at_poem)
-        scorer.model_bias[:] = logit[:, 0] - scorer.model_embedding[:, 0] * at_sum
+    vectors, surface = encoder.encode([A_SUM, A_POEM]), describe([A_SUM, A_POEM])  # (2, D), (2, n_surface)
+    features = measure_features(vectors, surface)
+    points = features(vectors, surface)
+    logit = np.log([[p / (1 - p) for p in pair] for pair in p_correct.values()])  # (M, 2)
+    # a process that says +1 at the sum and -1 at the poem, so that a model's logit is its bias +- its embedding
+    scorer = Scorer(
+        features,
+        landmarks=points,
+        weights=np.linalg.solve(kernel(points, points, surface.shape[1]), np.array([[1.0], [-1.0]])).astype(np.float32),
+        prior_mean=np.zeros(1, dtype=np.float32),
+        residual=np.zeros((1, 1), dtype=np.float32),
+        model_embedding=((logit[:, :1] - logit[:, 1:]) / 2).astype(np.float32),
+        model_bias=logit.mean(axis=1).astype(np.float32),
+    )
     manifest = Manifest(
         model_names=tuple(p_correct),
         expected_output_tokens=(100.0,) * len(p_correct),
-        scorer=scorer.shape.as_dict(),
         encoder="lsa",
         encoder_fingerprint=encoder.fingerprint,
         data_fingerprint="planted",

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
+from router.surface import describe
 from tests.planted import planted_log
 from tests.test_fit import vectors_of
 from training.dataset import Correctness
@@ -80,7 +81,8 @@ def test_hidden_test_labels_stay_hidden() -> None:
 
 def test_control_random_vectors_give_no_more_than_the_model_mean() -> None:
     noise = np.random.default_rng(0).normal(size=(DATA.n_questions, 16)).astype(np.float32)
-    methods = compare(DATA, noise, methods=QUICK_BASELINES).figures["methods"]
+    alike = replace(DATA, prompts=("the same surface",) * DATA.n_questions)
+    methods = compare(alike, noise, methods=QUICK_BASELINES).figures["methods"]
     assert methods[DEFAULT]["nll"] == pytest.approx(methods["model_mean"]["nll"], abs=0.02)
 
 
@@ -99,7 +101,7 @@ def test_control_outcomes_permuted_within_a_question_leave_no_order_of_models() 
 
 def test_near_duplicates_widen_the_interval() -> None:
     paired = replace(DATA, groups=DATA.groups // 8)
-    forecasts, seconds = {DEFAULT: COMPARISON.fitted.scorer.p_correct(VECTORS)}, {DEFAULT: 0.0}
+    forecasts, seconds = {DEFAULT: COMPARISON.fitted.scorer.p_correct(VECTORS, describe(DATA.prompts))}, {DEFAULT: 0.0}
     one, other = (judge(d, forecasts, seconds)["methods"][DEFAULT]["ci95"]["nll"] for d in (DATA, paired))
     assert judge(paired, forecasts, seconds)["protocol"]["n_test_groups"] < len(DATA.part("test"))
     assert one != other

@@ -4,18 +4,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from numpy.typing import NDArray
 
 from router.encoder.base import Vectors
-from router.scorer import Scorer, ScorerShape
+from router.scorer import Features, Scorer, kernel
+from router.surface import N_SURFACE, describe
 from tests.planted import TOPICS, Planted, planted_log
 from training.baselines import model_mean
 from training.calibrate import fit_platt
 from training.dataset import Correctness
 from training.fit import FitSettings, fit_scorer
 from training.metrics import Cells, nll_by_cell
+from training.posterior import Models, Outcomes, infer, start_models, update_models
+from training.process import Basis, Smoother
 
-QUICK = FitSettings(penalties=(1e-2, 3e-3), max_steps=150)
+QUICK = FitSettings(noises=(2.0, 0.5), n_folds=2)
 
 
 def vectors_of(truth: Planted, seed: int = 0) -> Vectors:
@@ -26,11 +29,15 @@ def vectors_of(truth: Planted, seed: int = 0) -> Vectors:
     return noise.astype(np.float32)
 
 
+def fit_and_forecast(data: Correctness, vectors: Vectors, seed: int = 0) -> NDArray[np.float64]:
+    return fit_scorer(data, vectors, seed, QUICK).scorer.p_correct(vectors, describe(data.prompts))
+
+
 def test_a_planted_truth_is_recovered() -> None:
     truth = planted_log(1500, 6)
     data, vectors = Correctness.from_log(truth.log), vectors_of(truth)
     test = data.part("test")
-    p = fit_scorer(data, vectors, settings=QUICK).scorer.p_correct(vectors)
+    p = fit_and_forecast(data, vectors)
     assert np.abs(p - truth.p)[test].mean() < 0.06
     best_possible = nll_by_cell(Cells.from_grid(data.label[test], truth.p[test])).mean()
     reached = nll_by_cell(Cells.from_grid(data.label[test], p[test])).mean()
@@ -42,9 +49,7 @@ def test_test_labels_are_never_read() -> None:
     truth = planted_log(300, 4)
     data, vectors = Correctness.from_log(truth.log), vectors_of(truth)
     flipped = np.where((data.split == "test")[:, None], 1 - data.label, data.label)
-    one = fit_scorer(data, vectors, settings=QUICK).scorer.p_correct(vectors)
-    other = fit_scorer(replace(data, label=flipped), vectors, settings=QUICK).scorer.p_correct(vectors)
-    assert np.array_equal(one, other)
+    assert np.array_equal(fit_and_forecast(data, vectors), fit_and_forecast(replace(data, label=flipped), vectors))
 
 
 def test_what_was_not_observed_is_not_wrong() -> None:
@@ -52,58 +57,133 @@ def test_what_was_not_observed_is_not_wrong() -> None:
     data = Correctness.from_log(truth.log)
     vectors = vectors_of(truth)[data.keys]  # a question that nobody answered is not in the data
     assert 0.4 < data.observed.mean() < 0.6
-    p = fit_scorer(data, vectors, settings=QUICK).scorer.p_correct(vectors)
+    p = fit_and_forecast(data, vectors)
     assert np.abs(p - truth.p[data.keys])[data.part("test")].mean() < 0.08
 
 
 def test_the_same_seed_gives_the_same_scorer() -> None:
     truth = planted_log(200, 4)
     data, vectors = Correctness.from_log(truth.log), vectors_of(truth)
-    one, other = (fit_scorer(data, vectors, seed=5, settings=QUICK).scorer.state_dict() for _ in range(2))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    one, other = (fit_scorer(data, vectors, 5, QUICK).scorer.tensors() for _ in range(2))
+    assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_batch_equals_single() -> None:
+def test_batch_equals_single_and_saved_equals_kept() -> None:
     truth = planted_log(200, 4)
     data, vectors = Correctness.from_log(truth.log), vectors_of(truth)
-    scorer = fit_scorer(data, vectors, settings=QUICK).scorer
-    batch = scorer.p_correct(vectors)
-    single = np.concatenate([scorer.p_correct(vectors[i : i + 1]) for i in range(len(vectors))])
-    assert np.abs(batch - single).max() < 1e-6
+    scorer, surface = fit_scorer(data, vectors, settings=QUICK).scorer, describe(data.prompts)
+    batch = scorer.p_correct(vectors, surface)
+    single = np.concatenate([scorer.p_correct(vectors[i : i + 1], surface[i : i + 1]) for i in range(len(vectors))])
+    assert np.abs(batch - single).max() < 1e-5
+    back = Scorer.from_tensors(scorer.tensors())
+    assert np.array_equal(back.p_correct(vectors, surface), batch)
+
+
+def test_a_constant_encoder_leaves_what_surfaces_tell() -> None:
+    truth = planted_log(600, 4)
+    data = Correctness.from_log(truth.log)
+    p = fit_and_forecast(data, np.ones((600, 3), dtype=np.float32))
+    assert p.mean(axis=0) == pytest.approx(model_mean(data, np.zeros((0, 0), dtype=np.float32))[0], abs=0.05)
+
+
+def test_a_model_with_few_outcomes_stays_near_the_mean_model() -> None:
+    truth = planted_log(600, 6)
+    data, vectors = Correctness.from_log(truth.log), vectors_of(truth)
+    label = data.label.copy()
+    seen = np.flatnonzero(data.split != "test")
+    label[seen[3:], 5] = np.nan
+    scorer = fit_scorer(replace(data, label=label), vectors, settings=QUICK).scorer
+    others = scorer.model_embedding[:5]
+    assert (
+        np.linalg.norm(scorer.model_embedding[5] - others.mean(axis=0))
+        < np.linalg.norm(others - others.mean(axis=0), axis=1).min()
+    )
+
+
+def test_two_questions_are_the_least_to_learn_from() -> None:
+    data = Correctness.from_log(planted_log(60, 3).log)
+    vectors = np.zeros((60, 2), dtype=np.float32)
+    none = np.full_like(data.label, np.nan)
+    none[np.flatnonzero(data.split != "test")[0]] = 1
+    with pytest.raises(ValueError, match="outcomes on 1 train and val questions"):
+        fit_scorer(replace(data, label=none), vectors, settings=QUICK)
 
 
 def test_a_scorer_is_its_formula() -> None:
-    scorer, rng = Scorer(ScorerShape(3, 4, 2)), np.random.default_rng(0)
-    with torch.no_grad():
-        for tensor in (*scorer.parameters(), scorer.mean):
-            tensor.copy_(torch.as_tensor(rng.normal(size=tuple(tensor.shape))))
-        scorer.scale.fill_(2.0)
-        scorer.slope.fill_(1.5)
-        scorer.offset.fill_(-0.2)
-    x = rng.normal(size=(5, 4)).astype(np.float32)
-    a = {name: tensor.numpy().astype(float) for name, tensor in scorer.state_dict().items()}
-    z = (x - a["mean"]) / 2
-    logit = np.einsum("nd,dk,k,mk->nm", z, a["projection"], a["classifier"], a["model_embedding"])
-    logit += a["model_bias"] + (z @ a["difficulty"])[:, None] + a["bias"]
-    assert scorer.p_correct(x) == pytest.approx(1 / (1 + np.exp(-(1.5 * logit - 0.2))), abs=1e-5)
-
-
-def test_a_constant_encoder_gives_every_model_its_mean() -> None:
-    truth = planted_log(600, 4)
-    data = Correctness.from_log(truth.log)
-    p = fit_scorer(data, np.ones((600, 3), dtype=np.float32), settings=QUICK).scorer.p_correct(
-        np.ones((1, 3), dtype=np.float32)
+    rng = np.random.default_rng(0)
+    scorer = Scorer(
+        Features(*(rng.normal(size=n).astype(np.float32) ** 2 for n in (4, N_SURFACE, N_SURFACE))),
+        landmarks=rng.normal(size=(7, 4 + N_SURFACE)).astype(np.float32),
+        weights=rng.normal(size=(7, 2)).astype(np.float32),
+        prior_mean=rng.normal(size=2).astype(np.float32),
+        residual=np.array([[0.5, 0.1], [0.1, 0.3]], dtype=np.float32),
+        model_embedding=rng.normal(size=(3, 2)).astype(np.float32),
+        model_bias=rng.normal(size=3).astype(np.float32),
+        slope=1.5,
+        offset=-0.2,
     )
-    assert p[0] == pytest.approx(model_mean(data, np.zeros((0, 0), dtype=np.float32))[0], abs=0.06)
+    vectors, surface = rng.normal(size=(5, 4)).astype(np.float32), rng.normal(size=(5, N_SURFACE)).astype(np.float32)
+    f = scorer.features
+    for n in range(5):
+        direction = (vectors[n] - f.vector_mean) / np.linalg.norm(vectors[n] - f.vector_mean)
+        look = np.clip((surface[n] - f.surface_mean) / f.surface_scale, -4, 4) / np.sqrt(N_SURFACE)
+        point = np.concatenate([direction, look])
+        squared = (point - scorer.landmarks) ** 2
+        similarity = 0.5 * np.exp(-squared[:, :4].sum(axis=1)) + np.exp(-squared.sum(axis=1) / 2)
+        t = scorer.prior_mean + similarity @ scorer.weights
+        for m in range(3):
+            u = scorer.model_embedding[m]
+            logit = (scorer.model_bias[m] + u @ t) / np.sqrt(1 + np.pi / 8 * (u @ scorer.residual @ u))
+            expected = 1 / (1 + np.exp(-(1.5 * logit - 0.2)))
+            assert scorer.p_correct(vectors, surface)[n, m] == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_a_split_without_outcomes_is_named(split: str) -> None:
-    truth = planted_log(60, 3)
-    data = Correctness.from_log(truth.log)
-    gone = np.where((data.split == split)[:, None], np.float32(np.nan), data.label)
-    with pytest.raises(ValueError, match=f"no outcome on any {split} question"):
-        fit_scorer(replace(data, label=gone), vectors_of(truth), settings=QUICK)
+def test_a_question_without_outcomes_keeps_its_prior_and_one_with_many_follows_them() -> None:
+    models = Models(np.array([[1.0], [1.0], [1.0], [1.0]]), np.zeros(4))
+    label = np.array([[np.nan] * 4, [1, 1, 1, 1], [0, 0, 0, 0]], dtype=np.float32)
+    prior_mean, prior = np.full((3, 1), 0.3), np.array([[0.8]])
+    posterior = infer(Outcomes.from_grid(label), models, prior_mean, prior, steps=20)
+    assert posterior.mean[0] == pytest.approx(0.3)
+    assert posterior.covariance[0] == pytest.approx(prior)
+    assert posterior.mean[1, 0] > 1.0 > 0.3 > posterior.mean[2, 0]
+    assert (posterior.covariance[1:] < 0.8).all()
+    t = posterior.mean[1, 0]  # the mode: 4 (1 - sigmoid(t)) = (t - 0.3) / 0.8
+    assert 4 * (1 - 1 / (1 + np.exp(-t))) == pytest.approx((t - 0.3) / 0.8)
+
+
+def test_models_are_recovered_when_questions_are_known() -> None:
+    rng = np.random.default_rng(1)
+    t = rng.normal(size=(4000, 2))
+    truth = Models(np.array([[1.0, 0.5], [0.8, -1.0], [-0.5, 1.2]]), np.array([0.2, -0.4, 0.0]))
+    p = 1 / (1 + np.exp(-(t @ truth.embedding.T + truth.bias)))
+    outcomes = Outcomes.from_grid((rng.random(p.shape) < p).astype(np.float32))
+    known = infer(outcomes, truth, t, 1e-9 * np.eye(2))
+    found = update_models(outcomes, start_models(outcomes, 2, 0), known, steps=20)
+    assert found.embedding == pytest.approx(truth.embedding, abs=0.12)
+    assert found.bias == pytest.approx(truth.bias, abs=0.1)
+
+
+def test_leave_one_out_is_a_refit_without_the_one() -> None:
+    rng = np.random.default_rng(2)
+    points, targets = rng.normal(size=(30, 3)).astype(np.float32), rng.normal(size=(30, 2))
+    targets -= targets.mean(axis=0)
+    smoother = Smoother.of(Basis.of(points, 1, 30, 0), 0.7)
+    held_out = smoother.leave_one_out(targets)
+    gram = kernel(points, points, 1).astype(np.float64) + 1e-4 * np.eye(30)
+    for i in (0, 7, 29):
+        rest = np.arange(30) != i
+        by_hand = gram[i, rest] @ np.linalg.solve(gram[np.ix_(rest, rest)] + 0.7 * np.eye(29), targets[rest])
+        assert held_out[i] == pytest.approx(by_hand, abs=2e-3)
+
+
+def test_fewer_landmarks_than_questions_approximate_all() -> None:
+    rng = np.random.default_rng(3)
+    points = rng.normal(size=(400, 2)).astype(np.float32)
+    targets = np.sin(points[:, :1].astype(np.float64))
+    exact, sparse = (Smoother.of(Basis.of(points, 1, n, 0), 0.1) for n in (400, 60))
+    new = np.clip(rng.normal(size=(50, 2)), -1.5, 1.5).astype(np.float32)
+    one, other = (kernel(new, s.basis.landmarks, 1) @ s.weights(targets) for s in (exact, sparse))
+    assert np.abs(one - other).max() < 0.05
 
 
 def test_calibration_mends_overconfidence_and_leaves_a_calibrated_forecast_alone() -> None:

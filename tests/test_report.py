@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import typer
 from plotly.offline import get_plotlyjs
 from sqlalchemy import Engine
@@ -18,7 +17,6 @@ from typer.testing import CliRunner
 from data import promotions, queries
 from data.log import CorrectnessLog
 from data.promotions import promote
-from router.scorer import Scorer, ScorerShape
 from tests.conftest import url_of
 from tests.planted import planted_log
 from tests.stored import pick, store_log
@@ -262,14 +260,11 @@ def test_reliability_bins_hold_equal_numbers_of_observed_outcomes() -> None:
 
 
 def test_models_with_the_same_embedding_share_a_place_on_the_map() -> None:
-    scorer = Scorer(ScorerShape(3, 2, 2))
-    with torch.no_grad():
-        scorer.projection.copy_(torch.eye(2))
-        scorer.model_embedding.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.0], [-2.0, 0.0]]))
-    vectors = np.array([[1, 0], [-1, 0], [1, 5], [-1, -5]], dtype=np.float32)
-    placed = map_models(("a", "b", "c"), scorer, vectors, np.array([0.8, 0.8, 0.2]))
+    models = np.array([[1.0, 0.0], [1.0, 0.0], [-2.0, 0.0]], dtype=np.float32)
+    questions = np.array([[1, 0], [-1, 0], [1, 5], [-1, -5]], dtype=np.float32)
+    placed = map_models(("a", "b", "c"), models, questions, np.array([0.8, 0.8, 0.2]))
     assert placed.position[0] == pytest.approx(placed.position[1])
-    # logits differ by 3 z0, whose root mean square over the questions is 3
+    # logits differ by 3 t0, whose root mean square over the questions is 3
     assert np.linalg.norm(placed.position[0] - placed.position[2]) == pytest.approx(3)
     assert placed.shares == pytest.approx((1, 0), abs=1e-6)
     assert placed.position[0, 0] > placed.position[2, 0], "the better model stands to the right"

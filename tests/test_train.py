@@ -26,11 +26,11 @@ def test_a_log_becomes_an_artifact_that_forecasts_new_prompts(engine: Engine, tm
     store_log(engine, truth.log, "planted")
     trained = train(engine, tmp_path)
     artifact = read_artifact(trained.artifact.folder)
-    prompts = ["a new one on algebra of algebra", "a new one on dance of dance"]
+    prompts = ["algebra of algebra: w12 w14 w145 w16 w17 w18", "dance of dance: w12 w14 w145 w16 w17 w18"]
     p = artifact.p_correct(prompts)
     expert, other = artifact.model_names.index("model-0"), artifact.model_names.index("model-1")
-    assert p[0, expert] > 0.7 > 0.3 > p[0, other]
-    assert p[1, expert] < 0.3 < 0.7 < p[1, other]
+    assert p[0, expert] > 0.65 > 0.35 > p[0, other]
+    assert p[1, expert] < 0.35 < 0.65 < p[1, other]
     assert np.array_equal(p, trained.artifact.p_correct(prompts))
 
 

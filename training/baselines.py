@@ -1,4 +1,4 @@
-"""What a forecaster must beat: every baseline is fitted on the same train questions and chosen on the same val ones.
+"""What a forecaster must beat: every baseline learns from the same train and val questions, and chooses on val.
 
 Each takes the data with its test labels already hidden and the question vectors, and forecasts the whole grid, shape
 (n_questions, n_models). Only `benchmark_mean` reads a benchmark's name.
@@ -23,7 +23,7 @@ PRIOR_OUTCOMES = 2.0  # each rate is shrunk by this many outcomes towards the ra
 
 
 def model_mean(data: Correctness, vectors: Vectors, seed: int = 0) -> Floats:
-    """Forecast each model's own accuracy on the train questions."""
+    """Forecast each model's own accuracy on the questions seen."""
     del vectors, seed
     return np.tile(_model_rates(data), (data.n_questions, 1))
 
@@ -33,10 +33,10 @@ def benchmark_mean(data: Correctness, vectors: Vectors, seed: int = 0) -> Floats
     del vectors, seed
     rates = _model_rates(data)
     p = np.tile(rates, (data.n_questions, 1))
-    train = data.split == "train"
+    seen = data.split != "test"
     for benchmark in np.unique(data.benchmarks):
         here = data.benchmarks == benchmark
-        label = data.label[here & train]
+        label = data.label[here & seen]
         p[here] = (np.nansum(label, axis=0) + PRIOR_OUTCOMES * rates) / (
             (~np.isnan(label)).sum(axis=0) + PRIOR_OUTCOMES
         )
@@ -46,28 +46,29 @@ def benchmark_mean(data: Correctness, vectors: Vectors, seed: int = 0) -> Floats
 def knn(
     data: Correctness, vectors: Vectors, seed: int = 0, neighbours: Sequence[int] = KNN_NEIGHBOURS, chunk: int = 1024
 ) -> Floats:
-    """Average each model's outcomes on the nearest train questions by cosine (EmbedLLM's baseline); k by val NLL."""
+    """Average each model's outcomes on the nearest questions by cosine (EmbedLLM's baseline); k by val NLL."""
     del seed
     rates = _model_rates(data)
     train, val = data.part("train"), data.part("val")
-    label = np.nan_to_num(data.label[train]).astype(np.float32)
-    seen = data.observed[train].astype(np.float32)
+    label = np.nan_to_num(data.label)
+    seen = data.observed.astype(np.float32)
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = np.divide(vectors, norm, out=np.zeros_like(vectors), where=norm > 0)
     ks = [k for k in neighbours if k <= len(train)] or [len(train)]
 
-    def forecast(rows: NDArray[np.int64], k: int) -> Floats:
+    def forecast(rows: NDArray[np.int64], k: int, known: NDArray[np.int64]) -> Floats:
         p = np.empty((len(rows), data.n_models))
         for start in range(0, len(rows), chunk):
             part = rows[start : start + chunk]
-            similarity = unit[part] @ unit[train].T  # (n, N_train)
-            nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+            similarity = unit[part] @ unit[known].T  # (n, N_known)
+            nearest = known[np.argpartition(-similarity, k - 1, axis=1)[:, :k]]
             right, count = label[nearest].sum(axis=1), seen[nearest].sum(axis=1)  # (n, M)
             p[start : start + chunk] = (right + PRIOR_OUTCOMES * rates) / (count + PRIOR_OUTCOMES)
         return p
 
-    losses = {k: float(nll_by_cell(Cells.from_grid(data.label[val], forecast(val, k))).mean()) for k in ks}
-    return forecast(np.arange(data.n_questions), min(losses, key=lambda k: losses[k]))
+    losses = {k: float(nll_by_cell(Cells.from_grid(data.label[val], forecast(val, k, train))).mean()) for k in ks}
+    best = min(losses, key=lambda k: losses[k])
+    return forecast(np.arange(data.n_questions), best, np.flatnonzero(data.split != "test"))
 
 
 class _EmbedLLM(nn.Module):
@@ -104,8 +105,8 @@ def embedllm_mf(
         torch.manual_seed(seed)
         network = _EmbedLLM(data.n_models, vectors.shape[1])
     x = torch.as_tensor(vectors)
-    train = data.split == "train"
-    question, model = (torch.as_tensor(index) for index in np.nonzero(data.observed & train[:, None]))
+    seen = data.split != "test"
+    question, model = (torch.as_tensor(index) for index in np.nonzero(data.observed & seen[:, None]))
     label = torch.as_tensor(data.label)[question, model].round().long()
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, weight_decay=1e-5)
     with torch_threads(1):
@@ -125,8 +126,8 @@ def embedllm_mf(
 
 
 def _model_rates(data: Correctness) -> Floats:
-    """Each model's accuracy on the train questions, shrunk to the pool's, of shape (n_models,)."""
-    label = data.label[data.part("train")]
+    """Each model's accuracy on the questions seen, shrunk to the pool's, of shape (n_models,)."""
+    label = data.label[data.split != "test"]
     count = (~np.isnan(label)).sum(axis=0)
     pool = float(np.nanmean(label)) if count.sum() else 0.5
     rates: Floats = (np.nansum(label, axis=0) + PRIOR_OUTCOMES * pool) / (count + PRIOR_OUTCOMES)

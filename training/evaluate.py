@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from data.importers.long import Splitting, read_folder
 from router.encoder.base import Vectors
 from router.encoder.registry import fit_encoder
+from router.surface import describe
 from training import baselines
 from training.dataset import Correctness, require_every_split
 from training.fit import Fitted, fit_scorer
@@ -30,6 +31,7 @@ from training.metrics import (
     nll_by_cell,
     within_question_pairs,
 )
+from training.mf import biased_mf
 from training.routing import RoutingBench, area_under_curve, cost_to_reach
 
 Floats = NDArray[np.float64]
@@ -42,7 +44,7 @@ QUICK_BASELINES: Mapping[str, Method] = {
     "benchmark_mean": baselines.benchmark_mean,
     "knn": baselines.knn,
 }
-ALL_BASELINES: Mapping[str, Method] = {**QUICK_BASELINES, "embedllm_mf": baselines.embedllm_mf}
+ALL_BASELINES: Mapping[str, Method] = {**QUICK_BASELINES, "embedllm_mf": baselines.embedllm_mf, "biased_mf": biased_mf}
 N_RESAMPLES = 1000
 
 
@@ -77,7 +79,7 @@ def compare(
     started = time.perf_counter()
     fitted = fit_scorer(visible, vectors, seed)
     seconds = {DEFAULT: time.perf_counter() - started}
-    forecasts = {DEFAULT: fitted.scorer.p_correct(vectors)}
+    forecasts = {DEFAULT: fitted.scorer.p_correct(vectors, describe(data.prompts))}
     for name, method in methods.items():
         on_progress(f"fitting {name}")
         started = time.perf_counter()

@@ -19,7 +19,7 @@ def held_out_cells(engine: Engine, artifact: Artifact, held_out: Correctness, mo
     label = held_out.label[:, [held_out.model_names.index(model) for model in models]]
     if np.isnan(label).all():
         return Cells(np.zeros(0, np.int64), np.zeros(0), np.zeros(0), held_out.n_questions)
-    p = artifact.scorer.p_correct(question_vectors(engine, artifact.encoder, held_out))
+    p = artifact.p_correct_of(question_vectors(engine, artifact.encoder, held_out), held_out.prompts)
     return Cells.from_grid(label, p[:, [artifact.model_names.index(model) for model in models]])
 
 

@@ -128,7 +128,9 @@ def unlikely_labels(
     if new.empty:
         return Finding(name, True, "", {"n_pairs": 0})
     asked = added.rows(np.flatnonzero(np.isin(added.keys, keys)))
-    p = champion.scorer.p_correct(question_vectors(engine, champion.encoder, asked))  # (n_questions, n_models)
+    p = champion.p_correct_of(
+        question_vectors(engine, champion.encoder, asked), asked.prompts
+    )  # (n_questions, n_models)
     row = np.searchsorted(asked.keys, new["question"].to_numpy(dtype=np.int64))
     column = [champion.model_names.index(model) for model in new["model_name"]]
     rate = (new["n_right"] / new["n"]).to_numpy(dtype=np.float64)

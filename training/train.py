@@ -88,7 +88,6 @@ def _manifest(data: Correctness, encoder: Encoder, encoder_spec: str, comparison
     return Manifest(
         model_names=data.model_names,
         expected_output_tokens=tuple(None if np.isnan(n) else round(float(n), 1) for n in tokens),
-        scorer=comparison.fitted.scorer.shape.as_dict(),
         encoder=encoder_spec,
         encoder_fingerprint=encoder.fingerprint,
         data_fingerprint=data.fingerprint(),

@@ -4,6 +4,7 @@ The log is read as it stood when the artifact was trained, so that the page show
 It knows nothing of charts and HTML.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from data import queries
 from data.queries import ArtifactRow
 from data.tables import utc_now
 from router.artifact import Artifact, read_artifact
-from router.scorer import Scorer
+from router.surface import describe
 from training.baselines import model_mean
 from training.dataset import Correctness
 from training.errors import TrainingError
@@ -124,7 +125,7 @@ def build_report(engine: Engine, artifact_prefix: str | None = None) -> Report:
     has_outcomes = bool(known) and bool(test.observed.any())
     vectors = question_vectors(engine, artifact.encoder, test)  # (n_questions, dim)
     columns = [artifact.model_names.index(name) for name in known]
-    p = artifact.scorer.p_correct(vectors)[:, columns]  # (n_questions, n_known)
+    p = artifact.p_correct_of(vectors, test.prompts)[:, columns]  # (n_questions, n_known)
     label = test.label[:, [test.model_names.index(name) for name in known]]
     return Report(
         artifact_id=row.id,
@@ -138,7 +139,7 @@ def build_report(engine: Engine, artifact_prefix: str | None = None) -> Report:
         gate=row.gate,
         accuracies=accuracies(tuple(known), test.benchmarks, label, p, _rates(data, known)) if has_outcomes else None,
         reliability=reliability(label, p, test.groups) if has_outcomes else None,
-        model_map=_map(artifact, vectors),
+        model_map=_map(artifact, vectors, test.prompts),
         single_models=_single_models(data) if test.observed.any() else None,
     )
 
@@ -174,14 +175,16 @@ def reliability(label: NDArray[np.float32], p: Floats, groups: NDArray[np.int64]
     )
 
 
-def map_models(names: tuple[str, ...], scorer: Scorer, vectors: NDArray[np.float32], forecast: Floats) -> ModelMap:
+def map_models(
+    names: tuple[str, ...], models: NDArray[np.float32], questions: NDArray[np.float32], forecast: Floats
+) -> ModelMap:
     """Lay the models out so that their distance is how differently they take to the same questions.
 
-    Their logits on the questions, without each model's own mean, by the two leading principal components. To the
-    right is what goes with a higher forecast accuracy, so that the map has no arbitrary mirror image.
+    models: embeddings of shape (n_models, K); questions: of shape (n_questions, K). Their logits on the questions,
+    without each model's own mean, by the two leading principal components. To the right is what goes with a higher
+    forecast accuracy, so that the map has no arbitrary mirror image.
     """
-    z = (vectors - scorer.mean.numpy()) / scorer.scale.numpy()  # (N, D)
-    logits = scorer.model_vectors() @ (z - z.mean(axis=0)).T / np.sqrt(max(len(z), 1))  # (M, N)
+    logits = models @ (questions - questions.mean(axis=0)).T / np.sqrt(max(len(questions), 1))  # (M, N)
     centred = logits - logits.mean(axis=0)
     left, singular, _ = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
     position = np.zeros((len(names), 2))
@@ -196,11 +199,12 @@ def map_models(names: tuple[str, ...], scorer: Scorer, vectors: NDArray[np.float
     return ModelMap(names, position, (shares[0], shares[1] if len(shares) > 1 else 0.0), forecast)
 
 
-def _map(artifact: Artifact, vectors: NDArray[np.float32]) -> ModelMap | None:
+def _map(artifact: Artifact, vectors: NDArray[np.float32], prompts: Sequence[str]) -> ModelMap | None:
     if len(vectors) < 2 or len(artifact.model_names) < 2:
         return None
-    forecast = artifact.scorer.p_correct(vectors).mean(axis=0)
-    return map_models(artifact.model_names, artifact.scorer, vectors, forecast)
+    forecast = artifact.p_correct_of(vectors, prompts).mean(axis=0)
+    questions = artifact.scorer.embed(vectors, describe(prompts))
+    return map_models(artifact.model_names, artifact.scorer.model_embedding, questions, forecast)
 
 
 def _single_models(data: Correctness) -> SingleModels | None:
