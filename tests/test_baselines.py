@@ -10,6 +10,7 @@ from tests.test_fit import vectors_of
 from training.baselines import benchmark_mean, embedllm_mf, knn, model_mean
 from training.dataset import Correctness
 from training.evaluate import ALL_BASELINES, Method
+from training.mf import MFSettings, biased_mf
 
 TRUTH = planted_log(800, 5, seed=2)
 DATA, VECTORS = Correctness.from_log(TRUTH.log), vectors_of(TRUTH)
@@ -31,13 +32,20 @@ def test_benchmark_mean_is_told_the_benchmark_and_knn_finds_it() -> None:
     assert error(model_mean(DATA, VECTORS)) > 0.2
 
 
+def test_the_factorization_with_biases_finds_the_topics() -> None:
+    assert error(biased_mf(DATA, VECTORS, settings=MFSettings(penalties=(3e-3,)))) < 0.06
+
+
 def test_embedllm_procedure_learns_in_few_steps_when_they_are_larger() -> None:
     assert error(embedllm_mf(DATA, VECTORS, n_epochs=30, batch=256, learning_rate=3e-3)) < 0.15
 
 
-@pytest.mark.parametrize("name", ALL_BASELINES)
+METHODS = {**ALL_BASELINES, "biased_mf": biased_mf}
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_no_baseline_reads_test_labels(name: str) -> None:
-    method: Method = ALL_BASELINES[name]
+    method: Method = METHODS[name]
     flipped = np.where((DATA.split == "test")[:, None], 1 - DATA.label, DATA.label)
     if name == "embedllm_mf":
         one, other = (embedllm_mf(d, VECTORS, n_epochs=2) for d in (DATA, replace(DATA, label=flipped)))

@@ -13,7 +13,7 @@ from tests.planted import TOPICS, Planted, planted_log
 from training.baselines import model_mean
 from training.calibrate import fit_platt
 from training.dataset import Correctness
-from training.fit import FitSettings, fit_scorer
+from training.fit import FitSettings, fit_scorer, smoothest_within_one_error
 from training.metrics import Cells, nll_by_cell
 from training.posterior import Models, Outcomes, infer, start_models, update_models
 from training.process import Basis, Smoother
@@ -184,6 +184,17 @@ def test_fewer_landmarks_than_questions_approximate_all() -> None:
     new = np.clip(rng.normal(size=(50, 2)), -1.5, 1.5).astype(np.float32)
     one, other = (kernel(new, s.basis.landmarks, 1) @ s.weights(targets) for s in (exact, sparse))
     assert np.abs(one - other).max() < 0.05
+
+
+def test_of_equally_good_fits_the_smoothest_is_chosen() -> None:
+    rng = np.random.default_rng(4)
+    best = rng.random(500)
+    noise = rng.normal(0, 0.1, 500)
+    noise -= noise.mean()
+    clearly_worse, hardly_worse = best + 0.05 + noise, best + 0.001 + noise
+    assert smoothest_within_one_error(np.array([clearly_worse, hardly_worse, best])) == 1
+    assert smoothest_within_one_error(np.array([clearly_worse, clearly_worse, best])) == 2
+    assert smoothest_within_one_error(np.array([best])) == 0
 
 
 def test_calibration_mends_overconfidence_and_leaves_a_calibrated_forecast_alone() -> None:

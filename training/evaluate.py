@@ -31,7 +31,6 @@ from training.metrics import (
     nll_by_cell,
     within_question_pairs,
 )
-from training.mf import biased_mf
 from training.routing import RoutingBench, area_under_curve, cost_to_reach
 
 Floats = NDArray[np.float64]
@@ -44,7 +43,7 @@ QUICK_BASELINES: Mapping[str, Method] = {
     "benchmark_mean": baselines.benchmark_mean,
     "knn": baselines.knn,
 }
-ALL_BASELINES: Mapping[str, Method] = {**QUICK_BASELINES, "embedllm_mf": baselines.embedllm_mf, "biased_mf": biased_mf}
+ALL_BASELINES: Mapping[str, Method] = {**QUICK_BASELINES, "embedllm_mf": baselines.embedllm_mf}
 N_RESAMPLES = 1000
 
 

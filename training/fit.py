@@ -67,12 +67,28 @@ def fit_scorer(data: Correctness, vectors: Vectors, seed: int = 0, settings: Fit
             held_out = log.rows(folds == k)
             for scorer, z in zip(_fit_path(log.rows(folds != k), settings.noises, seed, settings), logits, strict=True):
                 z[folds == k] = scorer.logits(scorer.embed(held_out.vectors, held_out.surface))
-        losses = [_loss(z, log.label) for z in logits]
-        best = int(np.argmin(losses))
-        platt = fit_platt(logits[best], log.label)
-        (scorer,) = _fit_path(log, settings.noises[best : best + 1], seed, settings)
+        losses = np.array([_loss_by_question(z, log.label) for z in logits])  # (n_noises, N)
+        chosen = smoothest_within_one_error(losses)
+        platt = fit_platt(logits[chosen], log.label)
+        (scorer,) = _fit_path(log, settings.noises[chosen : chosen + 1], seed, settings)
     calibrated = replace(scorer, slope=platt.slope, offset=platt.offset)
-    return Fitted(calibrated, settings.noises[best], dict(zip(settings.noises, losses, strict=True)))
+    nll = losses.sum(axis=1) / np.count_nonzero(~np.isnan(log.label))
+    return Fitted(calibrated, settings.noises[chosen], dict(zip(settings.noises, nll.tolist(), strict=True)))
+
+
+def smoothest_within_one_error(losses: Floats) -> int:
+    """Choose the first row whose loss is no worse than the best by more than the standard error of the difference.
+
+    losses: summed by question, of shape (n_candidates, n_questions), the smoothest candidate first. Prompts of
+    applications lie farther from the logs than the logs' folds from one another, so of equals the smoother is better
+    (the one-standard-error rule, Breiman et al. 1984).
+    """
+    best = losses[losses.sum(axis=1).argmin()]
+    for row, loss in enumerate(losses):
+        worse = loss - best
+        if worse.sum() <= np.sqrt(np.square(worse - worse.mean()).sum()):
+            return row
+    raise AssertionError("the best is no worse than itself")
 
 
 @dataclass(frozen=True)
@@ -148,9 +164,10 @@ def measure_features(vectors: Vectors, surface: Singles) -> Features:
     )
 
 
-def _loss(logits: Singles, label: NDArray[np.float32]) -> float:
-    """Average the log loss of uncalibrated logits over the observed cells."""
-    return float(nll_by_cell(Cells.from_grid(label, 1 / (1 + np.exp(-logits.astype(np.float64))))).mean())
+def _loss_by_question(logits: Singles, label: NDArray[np.float32]) -> Floats:
+    """Sum the log losses of uncalibrated logits over each question's observed cells, of shape (n_questions,)."""
+    cells = Cells.from_grid(label, 1 / (1 + np.exp(-logits.astype(np.float64))))
+    return np.bincount(cells.question, weights=nll_by_cell(cells), minlength=len(label)).astype(np.float64)
 
 
 def _folds(groups: NDArray[np.int64], n_folds: int, seed: int) -> NDArray[np.int64]:

@@ -21,7 +21,6 @@ NAMES = {
     "benchmark_mean": "model × benchmark¹",
     "knn": "kNN",
     "embedllm_mf": "EmbedLLM's procedure",
-    "biased_mf": "MF with biases",
     "best_single": "best single model",
     "oracle": "oracle",
     "random": "random model",
