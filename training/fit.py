@@ -30,7 +30,7 @@ MANY_CELLS = 2_000_000  # a grid from which on a second thread pays
 class FitSettings:
     """How a scorer is fitted. The defaults were chosen by cross-validation on public logs of 26 and 50 models."""
 
-    dim_embedding: int = 4
+    dim_embedding: int = 8
     n_landmarks: int = 1500
     noises: Sequence[float] = (4.0, 2.0, 1.0, 0.5)  # a path: each starts where the one before ended
     n_rounds: int = 12
