@@ -54,9 +54,10 @@ def test_real_logs_become_a_served_router_and_worse_logs_are_refused(shared_data
 
     database_url = f"sqlite:///{tmp_path / 'var' / 'embedrouter.db'}"
     engine = open_engine(database_url)
+    names = pd.read_csv(logs / "models.csv")["model_name"].tolist()
     settings = Settings(database_url=database_url, artifacts_dir=tmp_path / "var" / "artifacts")
     with (
-        run_simulator() as upstream_url,
+        run_simulator(names) as upstream_url,
         serve_in_thread(create_app(settings, engine, simulated_base_url=upstream_url)) as url,
         openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
     ):
@@ -64,7 +65,7 @@ def test_real_logs_become_a_served_router_and_worse_logs_are_refused(shared_data
             model="auto", messages=[{"role": "user", "content": "What is 17 * 23?"}]
         )
     engine.dispose()
-    assert answer.model in set(pd.read_csv(logs / "models.csv")["model_name"])
+    assert answer.model == routed["candidates"][0]["model"]
 
     worse = write_part(shared_data / "zeroeval", tmp_path / "worse", flip=True)
     embedrouter("import", "long", str(worse), "--source", "long:worse", cwd=tmp_path)
