@@ -10,10 +10,10 @@ METHOD_NAMES = {
     "embedllm_mf": "EmbedLLM's procedure",
 }
 METHOD_NOTES = {
-    "embedrouter": "this artifact: a factorization of models and questions, stopped and calibrated on validation",
-    "model_mean": "forecasts each model's accuracy on the train questions, whatever the prompt",
+    "embedrouter": "this artifact: embeddings learned from outcomes and text, calibrated by cross-fitting",
+    "model_mean": "forecasts each model's accuracy on the questions learned from, whatever the prompt",
     "benchmark_mean": "forecasts each model's accuracy on the question's benchmark; the only method told its name",
-    "knn": "averages each model's outcomes on the nearest train questions (EmbedLLM's baseline)",
+    "knn": "averages each model's outcomes on the nearest questions learned from (EmbedLLM's baseline)",
     "embedllm_mf": "the published matrix factorization, neither stopped early nor calibrated",
 }
 TOLD_THE_BENCHMARK = "benchmark_mean"
