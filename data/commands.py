@@ -4,9 +4,11 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from data import imports_commands
 
 if TYPE_CHECKING:
     from data.importers.intake import ImportSummary
@@ -37,10 +39,13 @@ def register(app: typer.Typer) -> None:
     imports.command("long")(import_long)
     imports.command("embedllm")(import_embedllm)
     app.add_typer(imports, name="import")
+    imports_commands.register(app)
     models = typer.Typer(help="The pool of models: prices, limits, upstreams.", no_args_is_help=True)
     models.command("list")(models_list)
     models.command("set")(models_set)
     models.command("show")(models_show)
+    models.command("retire")(models_retire)
+    models.command("restore")(models_restore)
     app.add_typer(models, name="models")
 
 
@@ -49,12 +54,12 @@ def db_upgrade(database: Database = None) -> None:
 
     Example: `embedrouter db upgrade --database postgresql+psycopg://me@db.example/embedrouter`
     """
-    from data.database import check, database_url, open_engine, upgrade
+    from data.database import check, database_url, open_engine, shown_url, upgrade
 
     engine = open_engine(database_url(database))
     upgrade(engine)
     check(engine)
-    print(f"{engine.url.render_as_string(hide_password=True)} is up to date")
+    print(f"{shown_url(engine.url)} is up to date")
 
 
 def db_check(database: Database = None) -> None:
@@ -62,11 +67,11 @@ def db_check(database: Database = None) -> None:
 
     Example: `embedrouter db check`
     """
-    from data.database import check, database_url, open_engine
+    from data.database import check, database_url, open_engine, shown_url
 
     engine = open_engine(database_url(database))
     check(engine)
-    print(f"{engine.url.render_as_string(hide_password=True)} is up to date")
+    print(f"{shown_url(engine.url)} is up to date")
 
 
 def import_long(path: LogFolder, source: Source = None, database: Database = None, as_json: AsJson = False) -> None:
@@ -103,8 +108,6 @@ def models_list(database: Database = None, as_json: AsJson = False) -> None:
 
     Example: `embedrouter models list --json`
     """
-    from dataclasses import asdict
-
     from rich.console import Console
     from rich.table import Table
 
@@ -113,7 +116,7 @@ def models_list(database: Database = None, as_json: AsJson = False) -> None:
 
     rows = pool_models(ready_engine(database))
     if as_json:
-        print(json.dumps({"models": [asdict(row) for row in rows]}, indent=2))
+        print(json.dumps({"models": [_shown(row) for row in rows]}, indent=2))
         return
     table = Table(box=None)
     table.add_column("model", no_wrap=True)  # a name that is cut short could be any of several
@@ -123,7 +126,8 @@ def models_list(database: Database = None, as_json: AsJson = False) -> None:
         notes = [*row.capabilities, *(["retired"] if row.retired else []), *(f"alias {alias}" for alias in row.aliases)]
         prices = (_price(row.usd_per_1m_input), _price(row.usd_per_1m_output))
         window = str(row.context_window or "")
-        table.add_row(row.name, *prices, window, str(row.n_outcomes), row.upstream_url or "", ", ".join(notes))
+        upstream = _shown(row)["upstream_url"] or ""
+        table.add_row(row.name, *prices, window, str(row.n_outcomes), upstream, ", ".join(notes))
     Console().print(table if rows else "no models yet: `embedrouter import` or `embedrouter models set` brings them")
 
 
@@ -136,16 +140,14 @@ def models_show(
 
     Example: `embedrouter models show gpt-4o-2024-08-06`
     """
-    from dataclasses import asdict
-
     from data.database import ready_engine
     from data.queries import pool_models
 
-    row = _find(pool_models(ready_engine(database)), name)
+    shown_row = _shown(_find(pool_models(ready_engine(database)), name))
     if as_json:
-        print(json.dumps(asdict(row), indent=2))
+        print(json.dumps(shown_row, indent=2))
         return
-    for field, value in asdict(row).items():
+    for field, value in shown_row.items():
         shown = ", ".join(value) if isinstance(value, tuple) else "" if value is None else value
         print(f"{field:18} {shown}")
 
@@ -169,11 +171,8 @@ def models_set(
     --upstream-url https://api.openai.com/v1 --upstream-model gpt-4o-2024-08-06 --upstream-key-env OPENAI_API_KEY`
     """
     from data.database import ready_engine
-    from data.errors import EmbedRouterError
     from data.store import set_model
 
-    if "auto" in (name, *(alias or ())):
-        raise EmbedRouterError("no model can be called auto: that name asks the router to choose")
     given = {
         "usd_per_1m_input": usd_per_1m_input,
         "usd_per_1m_output": usd_per_1m_output,
@@ -188,6 +187,41 @@ def models_set(
     fields: ModelFields = {key: value for key, value in given.items() if value is not None}  # type: ignore[assignment]
     created = set_model(ready_engine(database), name, **fields)
     print(f"{name}: {'created' if created else 'changed' if fields else 'nothing to change'}")
+
+
+def models_retire(
+    name: Annotated[str, typer.Argument(help="The model's name or alias.")], database: Database = None
+) -> None:
+    """Take a model out of use: a running server stops choosing it within seconds. Its logs stay.
+
+    Example: `embedrouter models retire gpt-4o-2024-05-13`
+    """
+    _set_retired(name, database, retired=True)
+
+
+def models_restore(
+    name: Annotated[str, typer.Argument(help="The model's name or alias.")], database: Database = None
+) -> None:
+    """Bring a retired model back into use.
+
+    Example: `embedrouter models restore gpt-4o-2024-05-13`
+    """
+    _set_retired(name, database, retired=False)
+
+
+def _set_retired(name: str, database: str | None, *, retired: bool) -> None:
+    from data.database import ready_engine
+    from data.queries import pool_models
+    from data.store import set_model
+
+    engine = ready_engine(database)
+    row = _find(pool_models(engine), name)
+    state = "retired" if retired else "in use"
+    if row.retired == retired:
+        print(f"{row.name} is {state} already")
+        return
+    set_model(engine, row.name, retired=retired)
+    print(f"{row.name} is {state}; a running server takes it within seconds")
 
 
 @contextmanager
@@ -242,6 +276,15 @@ def _find(rows: "list[ModelRow]", name: str) -> "ModelRow":
     near = difflib.get_close_matches(name, [known for row in rows for known in (row.name, *row.aliases)], n=3)
     hint = f"perhaps {', '.join(near)}" if near else "`embedrouter models list` shows all"
     raise EmbedRouterError(f"no model {name}: {hint}")
+
+
+def _shown(row: "ModelRow") -> dict[str, Any]:
+    """A model as printed: an older database may hold a URL with a password in it."""
+    from dataclasses import asdict
+
+    from data.model_names import shown_url
+
+    return asdict(row) | {"upstream_url": row.upstream_url and shown_url(row.upstream_url)}
 
 
 def _price(value: float | None) -> str:

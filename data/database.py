@@ -4,6 +4,7 @@ It knows how to connect, how to begin a write and which migration this release n
 """
 
 import os
+import sqlite3
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +13,26 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 
-from data.errors import DatabaseError
+from data.errors import DatabaseAwayError, DatabaseError
 
+SQLITE_FAILURES = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
 DEFAULT_URL = "sqlite:///var/embedrouter.db"
 BUSY_TIMEOUT_MS = 60_000
 CONNECT_TIMEOUT_S = 10
+# libpq's words: a server that vanished without a word is found out in about half a minute, not after hours
+KEEP_ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -28,18 +42,23 @@ def database_url(explicit: str | None = None) -> str:
 
 
 def open_engine(url: str) -> Engine:
-    """Connect to a database, creating an SQLite file and its folder; DatabaseError when it cannot be reached."""
-    parsed = _parse(url)
-    if parsed.get_backend_name() == "sqlite":
-        engine = _open_sqlite(parsed)
-    else:
-        engine = create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
+    """Connect to a database, creating an SQLite file and its folder; DatabaseAwayError when it does not answer."""
+    engine = engine_of(url)
     try:
         with engine.connect():
             return engine
     except DBAPIError as error:
         engine.dispose()
-        raise DatabaseError(f"cannot open the database {_shown(parsed)}: {_reason(error, parsed)}") from None
+        shown = shown_url(engine.url)
+        raise DatabaseAwayError(f"cannot open the database {shown}: {_reason(error, engine.url)}") from None
+
+
+def engine_of(url: str) -> Engine:
+    """Prepare for a database without asking it anything yet."""
+    parsed = _parse(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _open_sqlite(parsed)
+    return create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_S, **KEEP_ALIVE})
 
 
 def ready_engine(explicit: str | None = None) -> Engine:
@@ -74,9 +93,15 @@ def writing(engine: Engine, lock: str | None = None) -> Iterator[Connection]:
     PostgreSQL `lock` names what must not happen twice at a time; it is held to the end of the transaction.
     """
     with engine.connect().execution_options(embedrouter_write=True) as connection, connection.begin():
-        if lock is not None and engine.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": zlib.crc32(lock.encode())})
+        if lock is not None:
+            take_lock(connection, lock)
         yield connection
+
+
+def take_lock(connection: Connection, lock: str) -> None:
+    """Hold one more lock to the end of a write."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": zlib.crc32(lock.encode())})
 
 
 def upgrade(url_or_engine: str | Engine, revision: str = "head") -> None:
@@ -112,7 +137,7 @@ def check(engine: Engine) -> None:
     head = scripts.get_current_head()
     if current == head:
         return
-    where = f"the database {_shown(engine.url)}"
+    where = f"the database {shown_url(engine.url)}"
     if current is None:
         raise DatabaseError(f"{where} has no tables yet: run `embedrouter db upgrade`")
     try:
@@ -140,7 +165,7 @@ def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
         parsed.get_dialect()
-    except (ArgumentError, NoSuchModuleError):
+    except (ArgumentError, NoSuchModuleError, ValueError):  # the last is of a port that is no number
         raise DatabaseError(
             f"not a database URL: {_scheme(url)}...; it looks like sqlite:///var/embedrouter.db "
             "or postgresql+psycopg://user@host/database"
@@ -175,8 +200,21 @@ def _open_sqlite(url: URL) -> Engine:
     return engine
 
 
-def _shown(url: URL) -> str:
-    return url.render_as_string(hide_password=True)
+def shown_url(url: URL) -> str:
+    """A database's URL as it may be printed, whichever way it holds a password."""
+    secret = {name: "***" for name in url.query if "password" in name.lower()}
+    return url.update_query_dict(secret).render_as_string(hide_password=True)
+
+
+def failure(error: BaseException) -> str | None:
+    """Say in one line that the database failed; none where the error is another, such as a wrong statement."""
+    if not isinstance(error, DBAPIError):
+        return None
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if not (isinstance(error, OperationalError | InterfaceError) if code is None else code & 0xFF in SQLITE_FAILURES):
+        return None
+    first = (str(error.orig).strip().splitlines() or ["no reason given"])[0]
+    return f"the database failed: {first}; what was stored before is kept"
 
 
 def _scheme(url: str) -> str:
@@ -186,4 +224,10 @@ def _scheme(url: str) -> str:
 def _reason(error: DBAPIError, url: URL) -> str:
     """First line of what the driver says; drivers name hosts and users, never passwords, but nothing is sure."""
     first = (str(error.orig).strip().splitlines() or ["no reason given"])[0]
-    return first.replace(str(url.password), "***") if url.password else first
+    secrets = [
+        str(url.password or ""),
+        *(str(value) for name, value in url.query.items() if "password" in name.lower()),
+    ]
+    for secret in filter(None, secrets):
+        first = first.replace(secret, "***")
+    return first

@@ -2,6 +2,7 @@
 
 EmbedRouterError
 ├── DatabaseError           the database cannot be reached, or is not at this release's migration
+│   └── DatabaseAwayError   it does not answer now; it may later
 ├── LogFormatError          a log's files are not what their format says
 └── router.errors           what serving adds
 
@@ -15,6 +16,10 @@ class EmbedRouterError(Exception):
 
 class DatabaseError(EmbedRouterError):
     """The database cannot be reached, or is not at this release's migration."""
+
+
+class DatabaseAwayError(DatabaseError):
+    """The database does not answer now; it may later."""
 
 
 class LogFormatError(EmbedRouterError):

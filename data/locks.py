@@ -1,30 +1,31 @@
-"""A lock that one process holds for as long as it works, whatever becomes of it: its end frees the lock.
+"""Locks that a process holds for as long as it works, whatever becomes of it: its end frees them.
 
-PostgreSQL keeps it in the session, so that it holds between machines; SQLite in a file beside the database, so that
-the database itself stays free for writing. It knows nothing of what is done under it.
+PostgreSQL keeps a lock in the session, so that it holds between machines; SQLite in a file beside the database, so
+that the database itself stays free for writing. They know nothing of what is done under them.
 """
 
 import sqlite3
-import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, TextClause, text
+
+LOGS = "logs"  # shared by who holds ids of questions and models for longer, alone by who deletes some
+WAIT_S = 600.0
 
 
 @contextmanager
 def holding(engine: Engine, name: str) -> Iterator[bool]:
-    """Hold the lock called `name` on a database, without waiting; whether it was free."""
+    """Hold the lock called `name` on a database alone, without waiting; whether it was free."""
     if engine.dialect.name == "postgresql":
         # outside a transaction: a lock that is held for minutes must not hold back vacuum
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            key = {"key": zlib.crc32(name.encode())}
-            free = bool(connection.execute(text("SELECT pg_try_advisory_lock(:key)"), key).scalar())
+            free = bool(connection.execute(_on("pg_try_advisory_lock"), {"name": name}).scalar())
             try:
                 yield free
             finally:
                 if free:
-                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
+                    connection.execute(_on("pg_advisory_unlock"), {"name": name})
         return
     database = engine.url.database
     if not database or database == ":memory:":
@@ -39,3 +40,29 @@ def holding(engine: Engine, name: str) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+@contextmanager
+def sharing(engine: Engine, name: str) -> Iterator[None]:
+    """Hold the lock called `name` together with all who share it, once nobody holds it alone."""
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(_on("pg_advisory_lock_shared"), {"name": name})
+            try:
+                yield
+            finally:
+                connection.execute(_on("pg_advisory_unlock_shared"), {"name": name})
+        return
+    database = engine.url.database
+    if not database or database == ":memory:":
+        yield
+        return
+    with closing(sqlite3.connect(f"{database}.{name}-lock", timeout=WAIT_S, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # reading is what shares it
+        yield
+
+
+def _on(function: str) -> TextClause:
+    """A statement on the lock called :name of the schema in use."""
+    return text(f"SELECT {function}(hashtextextended(coalesce(current_schema(), '') || ':' || :name, 0))")

@@ -21,7 +21,8 @@ class CorrectnessLog:
         log's own), `prompt`, `benchmark`, `group` (int: near-duplicates share one), `split` (train, val or test).
     models: one row a model: `model_name`, `usd_per_1m_input`, `usd_per_1m_output` (NaN is unknown).
     cells: one row an observed pair: `question` and `model` (row positions in the tables above), `label` (mean of
-        its observations, in [0, 1]), `n_observations`, `output_tokens` (mean; NaN is unknown).
+        its observations, in [0, 1]), `n_observations`, `output_tokens` (mean; NaN is unknown); where it is known,
+        `tokens_estimated` (1 where some of these tokens were taken from characters, else 0).
     watermark: the last outcome id that was visible in SQL; 0 for a folder.
     """
 

@@ -25,7 +25,7 @@ def add_artifact(
     outcome_watermark: int,
     metrics: dict[str, Any],
 ) -> None:
-    """List an artifact; its name is its content, so that listing it again changes nothing."""
+    """List an artifact; its name is its content, so that listing it again changes only where it lies."""
     row = {
         "id": artifact_id,
         "path": path,
@@ -37,6 +37,7 @@ def add_artifact(
     }
     with writing(engine) as connection:
         insert_new(connection, Artifact, [row])
+        connection.execute(update(Artifact).where(Artifact.id == artifact_id, Artifact.path != path).values(path=path))
 
 
 def set_gate(engine: Engine, artifact_id: str, gate: dict[str, Any]) -> None:

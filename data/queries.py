@@ -1,5 +1,6 @@
 """Every read of the database, as frozen values and tables. Writes are in `data.store` and `data.promotions`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -7,9 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, case, func, null, or_, select
 
 from data.log import CorrectnessLog
+from data.repeats import RepeatRate as RepeatRate
+from data.repeats import rate_repeats
+from data.statements import among
 from data.tables import (
     Artifact,
     Decision,
@@ -28,12 +32,13 @@ CHARS_PER_TOKEN = 4.0  # a rough stand-in where a log counts characters
 
 @dataclass(frozen=True)
 class ChampionRow:
-    """The artifact that serves, and the promotion that made it so."""
+    """The artifact that serves, when it was made, and the promotion that made it champion."""
 
     promotion_id: int
     artifact_id: str
     path: str
     outcome_watermark: int
+    made_at: datetime
     promoted_at: datetime
     kind: str
     reason: str
@@ -84,16 +89,14 @@ class JobRow:
     finished_at: datetime | None
 
 
-@dataclass(frozen=True)
-class RepeatRate:
-    """How often the logs disagree with themselves.
+@dataclass(frozen=True, slots=True)
+class StoredQuestion:
+    """A question by everything that a row of a log may name it by."""
 
-    n_pairs counts the models and questions that were observed more than once; n_disagreeing adds up, over these, the
-    share of pairs of observations with different labels, which more repeats do not raise.
-    """
-
-    n_pairs: int
-    n_disagreeing: float
+    id: int
+    external_id: str
+    prompt_sha256: str
+    prompt: str
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,12 @@ def last_ids(engine: Engine) -> LastIds:
         return LastIds(question or 0, connection.execute(select(func.max(Model.id))).scalar() or 0)
 
 
+def last_outcome(engine: Engine) -> int:
+    """The newest outcome's id; 0 where there is none."""
+    with engine.connect() as connection:
+        return connection.execute(select(func.max(Outcome.id))).scalar() or 0
+
+
 def source_of(engine: Engine, file_format: str, content_sha256: str) -> str | None:
     """The source under which a file set was imported first, if it was."""
     same = (Import.format == file_format, Import.content_sha256 == content_sha256)
@@ -124,6 +133,7 @@ def read_log(engine: Engine, *, up_to_outcome: int | None = None, after_outcome:
     Every model is read, retired ones too; of the questions those that have a group and a split.
     """
     seen = _between(after_outcome, up_to_outcome)
+    taken_from_characters = and_(Outcome.output_tokens.is_(None), Outcome.output_chars.is_not(None))
     with engine.connect() as connection:
         watermark = connection.execute(select(func.max(Outcome.id)).where(seen)).scalar() or 0
         questions = _frame(
@@ -155,6 +165,7 @@ def read_log(engine: Engine, *, up_to_outcome: int | None = None, after_outcome:
                 func.avg(func.coalesce(Outcome.output_tokens, Outcome.output_chars / CHARS_PER_TOKEN)).label(
                     "output_tokens"
                 ),
+                func.max(case((taken_from_characters, 1), else_=0)).label("tokens_estimated"),
             )
             .where(seen, Outcome.id <= watermark)
             .group_by(Outcome.question_id, Outcome.model_id)
@@ -194,6 +205,7 @@ def _promoted(connection: Connection, which: ColumnElement[bool]) -> ChampionRow
             Promotion.artifact_id,
             Artifact.path,
             Artifact.outcome_watermark,
+            Artifact.created_at.label("made_at"),
             Promotion.created_at,
             Promotion.kind,
             Promotion.reason,
@@ -254,6 +266,12 @@ def pool_models(engine: Engine) -> list[ModelRow]:
         ]
 
 
+def retired_models(engine: Engine) -> frozenset[str]:
+    """The names of the models that are out of use; cheaper to ask than the whole pool."""
+    with engine.connect() as connection:
+        return frozenset(connection.execute(select(Model.name).where(Model.retired)).scalars())
+
+
 def question_vectors(engine: Engine, fingerprint: str) -> dict[int, NDArray[np.float32]]:
     """The cached vectors of one encoder, each of shape (d,), by question id."""
     statement = select(QuestionVector.question_id, QuestionVector.vector)
@@ -270,6 +288,51 @@ def observed_pairs(engine: Engine, source: str) -> set[tuple[int, int]]:
     statement = select(Outcome.question_id, Outcome.model_id).where(Outcome.source == source).distinct()
     with engine.connect() as connection:
         return {(row.question_id, row.model_id) for row in connection.execute(statement)}
+
+
+def find_questions(engine: Engine, external_ids: Sequence[str], digests: Sequence[str]) -> list[StoredQuestion]:
+    """The questions, oldest first, that have one of these external ids or a prompt of one of these digests."""
+    statement = select(Question.id, Question.external_id, Question.prompt_sha256, Question.prompt).order_by(Question.id)
+    with engine.connect() as connection:
+        named = among(connection, Question.external_id, external_ids)
+        same = among(connection, Question.prompt_sha256, digests)
+        return [StoredQuestion(*row) for row in connection.execute(statement.where(or_(named, same)))]
+
+
+def question_names(engine: Engine) -> pd.DataFrame:
+    """Every question that has a split: `key`, `question_id`, `benchmark` and `split`, by key; no prompts."""
+    names = (Question.id.label("key"), Question.external_id.label("question_id"), Question.benchmark, Question.split)
+    statement = select(*names).where(Question.group_id.is_not(None), Question.split.is_not(None)).order_by(Question.id)
+    with engine.connect() as connection:
+        return _frame(connection, statement)
+
+
+def prompts_of(engine: Engine, keys: Sequence[int]) -> dict[int, str]:
+    """The prompts of questions by their ids."""
+    with engine.connect() as connection:
+        statement = select(Question.id, Question.prompt).where(among(connection, Question.id, keys))
+        return {row.id: row.prompt for row in connection.execute(statement)}
+
+
+def answers_of(engine: Engine, model_name: str, after_outcome: int = 0) -> pd.DataFrame:
+    """One model's outcomes after one: `key`, `prompt`, `split`, `label` and `output_tokens`, repeats averaged."""
+    tokens = func.coalesce(Outcome.output_tokens, Outcome.output_chars / CHARS_PER_TOKEN)
+    statement = (
+        select(
+            Question.id.label("key"),
+            Question.prompt,
+            Question.split,
+            func.avg(Outcome.label * 1.0).label("label"),
+            func.avg(tokens).label("output_tokens"),
+        )
+        .join(Question, Question.id == Outcome.question_id)
+        .join(Model, Model.id == Outcome.model_id)
+        .where(Model.name == model_name, Outcome.id > after_outcome, Question.split.is_not(None))
+        .group_by(Question.id)
+        .order_by(Question.id)
+    )
+    with engine.connect() as connection:
+        return _frame(connection, statement).astype({"label": np.float64, "output_tokens": np.float64})
 
 
 def additions(engine: Engine, after_outcome: int, up_to_outcome: int | None = None) -> pd.DataFrame:
@@ -305,13 +368,27 @@ def additions(engine: Engine, after_outcome: int, up_to_outcome: int | None = No
 
 def repeat_rate(engine: Engine, up_to_outcome: int | None = None) -> RepeatRate:
     """How often repeated observations of one model on one question disagree."""
-    pairs = _counts(_between(None, up_to_outcome)).having(func.count() > 1).subquery()
-    n, n_right = pairs.c.n, pairs.c.n_right
-    disagreeing = 2.0 * n_right * (n - n_right) / (n * (n - 1))  # of two of its observations, drawn at random
-    statement = select(func.count(), func.coalesce(func.sum(disagreeing), 0.0)).select_from(pairs)
+    seen = _between(None, up_to_outcome)
+    repeated = _counts(seen).having(func.count() > 1).subquery()
+    statement = (
+        select(
+            Outcome.question_id.label("question"),
+            Outcome.model_id.label("model"),
+            Outcome.source,
+            Outcome.import_id,
+            func.min(Outcome.id).label("first"),
+            func.count().label("n"),
+            func.sum(Outcome.label).label("n_right"),
+        )
+        .join(
+            repeated,
+            and_(repeated.c.question_id == Outcome.question_id, repeated.c.model_id == Outcome.model_id),
+        )
+        .where(seen)
+        .group_by(Outcome.question_id, Outcome.model_id, Outcome.source, Outcome.import_id)
+    )
     with engine.connect() as connection:
-        n_pairs, n_disagreeing = connection.execute(statement).one()
-    return RepeatRate(int(n_pairs), float(n_disagreeing))
+        return rate_repeats(_frame(connection, statement))
 
 
 def decisions(engine: Engine, limit: int = 1000) -> list[dict[str, Any]]:
@@ -319,6 +396,50 @@ def decisions(engine: Engine, limit: int = 1000) -> list[dict[str, Any]]:
     statement = select(Decision.__table__).order_by(Decision.created_at.desc(), Decision.id).limit(limit)
     with engine.connect() as connection:
         return [dict(row._mapping) for row in connection.execute(statement)]
+
+
+def timings(engine: Engine) -> pd.DataFrame:
+    """Read every answer that was timed and whose tokens were counted, outcomes first, then decisions, the newest last.
+
+    One row an answer: `model_name`, `latency_s`, `output_tokens`, `first_token_s` (NaN where it was not seen). Of
+    decisions only those that the first upstream answered: no failed attempt's time is in it, nor the router's own.
+    """
+    outcomes = (
+        select(Model.name.label("model_name"), Outcome.latency_s, Outcome.output_tokens, null().label("first_token_s"))
+        .join(Model, Model.id == Outcome.model_id)
+        .where(Outcome.latency_s.is_not(None), Outcome.output_tokens.is_not(None))
+        .order_by(Outcome.id)
+    )
+    own_s = func.coalesce(Decision.overhead_s, 0.0)
+    decided = (
+        select(
+            func.coalesce(Model.name, Decision.answered_by).label("model_name"),
+            (Decision.latency_s - own_s).label("latency_s"),
+            Decision.output_tokens,
+            (Decision.ttft_s - own_s).label("first_token_s"),
+        )
+        .outerjoin(ModelAlias, ModelAlias.alias == Decision.answered_by)
+        .outerjoin(Model, Model.id == ModelAlias.model_id)
+        .where(
+            Decision.status == 200,
+            Decision.error.is_(None),
+            Decision.answered_by == Decision.first_choice,
+            Decision.latency_s.is_not(None),
+            Decision.output_tokens.is_not(None),
+        )
+        .order_by(Decision.created_at, Decision.id)
+    )
+    with engine.connect() as connection:
+        frames = [_frame(connection, statement) for statement in (outcomes, decided)]
+    numbers = dict.fromkeys(("latency_s", "output_tokens", "first_token_s"), np.float64)
+    return pd.concat([frame.astype(numbers) for frame in frames], ignore_index=True)
+
+
+def decision(engine: Engine, decision_id: str) -> dict[str, Any] | None:
+    """One routed request, if it is recorded."""
+    with engine.connect() as connection:
+        row = connection.execute(select(Decision.__table__).where(Decision.id == decision_id)).one_or_none()
+        return None if row is None else dict(row._mapping)
 
 
 def _between(after: int | None, up_to: int | None) -> ColumnElement[bool]:
@@ -333,4 +454,5 @@ def _counts(seen: ColumnElement[bool], *also_by: Any) -> Select[*tuple[Any, ...]
 
 def _frame(connection: Connection, statement: Select[*tuple[Any, ...]]) -> pd.DataFrame:
     result = connection.execute(statement)
-    return pd.DataFrame.from_records(result.fetchall(), columns=list(result.keys()))
+    rows = [tuple(row) for row in result]  # pandas asks every row of another kind what it is, which costs more than SQL
+    return pd.DataFrame.from_records(rows, columns=list(result.keys()))

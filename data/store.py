@@ -8,15 +8,17 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, func, select, update
 
 from data.database import writing
 from data.errors import EmbedRouterError
+from data.model_names import name_fault, shown_url, url_fault, variable_fault
 from data.near_duplicates import sign
 from data.observations import ModelRef, NewQuestion, Observation, QuestionRef, Recorded, prompt_sha256
 from data.splits import pack_signature
 from data.statements import among, insert_new, pairs_table
 from data.tables import (
+    Artifact,
     Decision,
     Import,
     Model,
@@ -98,11 +100,8 @@ def record_outcomes(
         )
         if new:
             now = utc_now()
-            insert_new(
-                connection,
-                Outcome,
-                [_outcome_row(key, seen, source, import_id) | {"created_at": now} for key, seen in new.items()],
-            )
+            rows = [_outcome_row(key, seen, source, import_id) | {"created_at": now} for key, seen in new.items()]
+            insert_outcomes(connection, rows)
             if import_id is not None:
                 connection.execute(
                     update(Import)
@@ -113,6 +112,20 @@ def record_outcomes(
                     )
                 )
     return recorded
+
+
+def insert_outcomes(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert outcomes that are new, with ids above every one that an artifact may have seen.
+
+    SQLite would give the ids of outcomes that were forgotten out again, and watermarks take what is below them for
+    known.
+    """
+    if connection.dialect.name == "sqlite":
+        last = connection.execute(select(func.max(Outcome.id))).scalar() or 0
+        seen = connection.execute(select(func.max(Artifact.outcome_watermark))).scalar() or 0
+        if seen > last:
+            rows = [{**row, "id": id_} for id_, row in enumerate(rows, start=seen + 1)]
+    insert_new(connection, Outcome, rows)
 
 
 def begin_import(engine: Engine, file_format: str, source: str, path: str, content_sha256: str) -> int:
@@ -141,6 +154,7 @@ def finish_import(engine: Engine, import_id: int, *, n_repeated: int, n_rejected
 def ensure_models(engine: Engine, names: Iterable[str]) -> dict[str, ModelRef]:
     """Refer to each model by the name that a log calls it; unknown ones are created."""
     wanted = list(dict.fromkeys(names))
+    _check_names(wanted)
     with writing(engine, lock="models") as connection:
         found = _find_models(connection, wanted)
         missing = [name for name in wanted if name not in found]
@@ -165,6 +179,7 @@ def fill_prices(engine: Engine, prices: Mapping[int, ModelFields]) -> None:
 def set_model(engine: Engine, name: str, **fields: Unpack[ModelFields]) -> bool:
     """Change what is known of a model, creating it when it is new; whether it was created."""
     aliases = fields.pop("aliases", ())
+    _check_names((name, *aliases))
     _check_model(name, fields)
     with writing(engine, lock="models") as connection:
         found = _find_models(connection, [name])
@@ -270,7 +285,7 @@ def _find_models(connection: Connection, names: Sequence[str]) -> dict[str, Mode
 
 
 def _check_model(name: str, fields: ModelFields) -> None:
-    if not name.strip() or len(name) > 256:
+    if len(name) > 256:
         raise EmbedRouterError(f"a model's name has 1 to 256 characters, got {len(name)}")
     for column in ("usd_per_1m_input", "usd_per_1m_output"):
         price = fields.get(column)
@@ -280,5 +295,15 @@ def _check_model(name: str, fields: ModelFields) -> None:
     if window is not None and window < 1:
         raise EmbedRouterError(f"context_window of {name} cannot be {window}: it is 1 token or more")
     url = fields.get("upstream_url")
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise EmbedRouterError(f"upstream_url of {name} cannot be {url}: it starts with http:// or https://")
+    if url is not None and (fault := url_fault(url)):
+        key = "; its key is named by --upstream-key-env" if "@" in url else ""
+        raise EmbedRouterError(f"upstream_url of {name} cannot be {shown_url(url)}: {fault}{key}")
+    variable = fields.get("upstream_key_env")
+    if variable is not None and (fault := variable_fault(variable)):
+        raise EmbedRouterError(f"upstream_key_env of {name} cannot be what was given: {fault}")
+
+
+def _check_names(names: Iterable[str]) -> None:
+    for name in names:
+        if fault := name_fault(name):
+            raise EmbedRouterError(fault)

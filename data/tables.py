@@ -194,7 +194,7 @@ class Promotion(Base):
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id"), index=True)
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("promotions.id"))
-    kind: Mapped[str] = mapped_column(String(16), doc="train, retrain, manual or rollback")
+    kind: Mapped[str] = mapped_column(String(16), doc="train, retrain, onboard, manual or rollback")
     reason: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
 
@@ -238,17 +238,26 @@ class Decision(Base):
     cost_usd: Mapped[float | None] = mapped_column(Float)
     overhead_s: Mapped[float | None] = mapped_column(Float)
     latency_s: Mapped[float | None] = mapped_column(Float)
+    route_s: Mapped[float | None] = mapped_column(Float, doc="what encoding, scoring and choosing took")
+    ttft_s: Mapped[float | None] = mapped_column(Float, doc="time to the first chunk of a streamed answer")
+    inputs: Mapped[dict[str, Any] | None] = mapped_column(JSON, doc="what a replay reads besides the candidates")
+    prompt: Mapped[str | None] = mapped_column(Text, doc="what was encoded, where prompts are recorded in full")
+    prompt_sha256: Mapped[str | None] = mapped_column(String(64), doc="its digest, where prompts are recorded at all")
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now, index=True)
 
 
 class Feedback(Base):
-    """What a user said of a decision's answer."""
+    """What a user said of a decision's answer: once for each source."""
 
     __tablename__ = "feedback"
+    __table_args__ = (UniqueConstraint("decision_id", "source"),)
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     decision_id: Mapped[str] = mapped_column(ForeignKey("decisions.id"), index=True)
     source: Mapped[str] = mapped_column(String(64), default="")
     correct: Mapped[bool | None] = mapped_column()
     score: Mapped[float | None] = mapped_column(Float)
+    outcome_id: Mapped[int | None] = mapped_column(
+        ForeignKey("outcomes.id"), doc="what training reads of it; none where the prompt was not recorded"
+    )
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)

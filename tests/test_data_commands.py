@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
+from data.database import open_engine, writing
+from data.tables import Model
 from tests.conftest import url_of
 from tests.logs import write_long
 
@@ -77,6 +79,7 @@ def test_a_model_is_set_shown_and_listed(tmp_path: Path) -> None:
         (("models", "set", "new", "--alias", "gpt-4o"), "it is another model's name"),
         (("models", "set", "auto"), "no model can be called auto"),
         (("models", "set", "new", "--alias", "auto"), "no model can be called auto"),
+        (("models", "set", "m", "--upstream-url", "https://me:pw@h/v1"), "its key is named by --upstream-key-env"),
         (("import", "long", "nowhere"), "nowhere does not exist"),
         (("import", "embedllm", "."), "an EmbedLLM folder holds"),
         (("db", "check", "--database", "oracle://x"), "use sqlite or postgresql"),
@@ -101,6 +104,18 @@ def test_every_verb_has_an_example_in_its_help(tmp_path: Path, verb: tuple[str, 
     assert f"Example: embedrouter {' '.join(verb)}" in done.stdout
 
 
+def test_a_stored_url_with_a_password_is_printed_without_it(tmp_path: Path) -> None:
+    run(tmp_path, "models", "set", "m")
+    engine = open_engine(f"sqlite:///{tmp_path}/var/embedrouter.db")
+    with writing(engine) as connection:  # as older releases did
+        connection.execute(update(Model).values(upstream_url="https://me:hunter2@host/v1"))
+    engine.dispose()
+    for words in (("list",), ("list", "--json"), ("show", "m"), ("show", "m", "--json")):
+        printed = run(tmp_path, "models", *words).stdout
+        assert "https://***@host/v1" in printed
+        assert "hunter2" not in printed
+
+
 def test_config_yaml_names_the_database_of_every_verb_and_its_secrets_need_not_be_set(tmp_path: Path) -> None:
     url = "database_url: sqlite:///elsewhere/${LOGS:-logs}.db"
     (tmp_path / "config.yaml").write_text(f"version: 1\n{url}\nmaster_key: ${{NOT_SET}}\n", encoding="utf-8")
@@ -120,3 +135,14 @@ def test_the_list_of_models_keeps_names_whole(tmp_path: Path) -> None:
     name = "Llama-3.1-405B-Inst-fp8@hyperbolic"
     run(tmp_path, "models", "set", name, "--upstream-url", "https://api.example.com/v1", "--context-window", "131072")
     assert name in run(tmp_path, "models", "list", environment={"COLUMNS": "80"}).stdout
+
+
+def test_a_model_is_retired_and_restored_by_any_of_its_names(tmp_path: Path) -> None:
+    run(tmp_path, "models", "set", "small", "--alias", "org/small")
+    assert run(tmp_path, "models", "retire", "org/small").stdout.startswith("small is retired; a running server")
+    assert json.loads(run(tmp_path, "models", "show", "small", "--json").stdout)["retired"] is True
+    assert run(tmp_path, "models", "retire", "small").stdout == "small is retired already\n"
+    assert run(tmp_path, "models", "restore", "small").stdout.startswith("small is in use; a running server")
+    assert json.loads(run(tmp_path, "models", "show", "small", "--json").stdout)["retired"] is False
+    unknown = run(tmp_path, "models", "retire", "smal")
+    assert (unknown.returncode, unknown.stderr) == (1, "embedrouter: no model smal: perhaps small, org/small\n")

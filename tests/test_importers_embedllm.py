@@ -55,6 +55,15 @@ def test_repeated_and_conflicting_labels_are_all_kept_and_aggregated_when_read(e
     assert repeat_rate(engine).n_pairs == 2
 
 
+def test_a_model_called_auto_is_set_aside_with_its_outcomes(engine: Engine, tmp_path: Path) -> None:
+    folder = write(tmp_path / "EmbedLLM", keep=(0, 1, 2, 3, 4, 6))
+    write_csv(folder / "model_order.csv", ("model_id", "model_name"), [(0, "auto"), (1, " org__huge "), (2, "m" * 300)])
+    summary = import_folder(engine, folder, rejects_folder=tmp_path / "rejects")
+    assert (summary.n_new, summary.n_rejected) == (3, 6)
+    assert "model_name is 'auto': no model can be called auto" in summary.first_rejects[0]
+    assert read_log(engine).models["model_name"].tolist() == ["org__huge"]
+
+
 def test_the_file_is_the_split_and_near_duplicates_stay_with_the_first(engine: Engine, tmp_path: Path) -> None:
     import_folder(engine, write(tmp_path / "EmbedLLM"))
     questions = read_log(engine).questions.set_index("question_id")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import Engine, func, select
 
@@ -18,6 +20,7 @@ from data.database import open_engine, upgrade
 from data.errors import LogFormatError
 from data.importers.long import import_folder, read_folder
 from data.importers.rejects import Rejects
+from data.importers.rows import Table
 from data.queries import pool_models, read_log
 from data.store import set_model
 from data.tables import Outcome
@@ -232,9 +235,84 @@ def test_an_unclosed_quote_is_told(sqlite_engine: Engine, tmp_path: Path) -> Non
         file.write('q2,"large,1\nq3,small,1\n')
     summary = import_folder(sqlite_engine, folder, rejects_folder=tmp_path / "rejects")
     assert rejected(tmp_path / "rejects") == [
-        ("correctness.csv", 6, "not CSV: unexpected end of data; lines 6 to 7 are lost")
+        (
+            "correctness.csv",
+            6,
+            "the cell whose quote opens on line 6 has no proper end (unexpected end of data): lines 6 to 7 are lost; "
+            "close the quote, and write each one inside the cell twice",
+        )
     ]
     assert summary.n_new == 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "opened", "lost"),
+    [
+        ('"two\nlines","open,1\nq3,small,1\n', 3, "2 to 4"),  # not where the row begins
+        ('"she said ""yes"",\nthen","open\n\n', 3, "2 to 4"),
+        ('q2,"open,1\nq3,small,1\nq2,"small",1\n', 2, "2 to 4"),  # another quote ends it
+    ],
+)
+def test_an_unclosed_quote_is_told_where_it_opens(tmp_path: Path, rows: str, opened: int, lost: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("question_id,model_name,label\n" + rows)
+    rejects = Rejects()
+    assert list(Table(path, rejects)) == []
+    (said,) = rejects.first
+    assert said.startswith(f"table.csv line {opened}: the cell whose quote opens on line {opened} ")
+    assert f"lines {lost} are lost" in said
+
+
+def test_strings_of_parquet_that_are_not_utf_8_are_set_aside(engine: Engine, tmp_path: Path) -> None:
+    folder = write_long(tmp_path / "bad", GOOD, kind="parquet")
+    good = pq.read_table(folder / "correctness.parquet")
+    names = pa.array([name.encode() for name in good["model_name"].to_pylist()[:-1]] + [b"\xffarge"], pa.binary())
+    undecodable = pa.Array.from_buffers(pa.string(), len(names), names.buffers())
+    pq.write_table(good.set_column(1, "model_name", undecodable), folder / "correctness.parquet")
+    assert import_folder(engine, folder, rejects_folder=tmp_path / "rejects").n_new == 3
+    assert rejected(tmp_path / "rejects") == [("correctness.parquet", 4, "model_name is not UTF-8")]
+
+
+def test_a_parquet_file_that_breaks_off_is_named(sqlite_engine: Engine, tmp_path: Path) -> None:
+    folder = write_long(tmp_path / "bad", [("q1", f"model {i}", 1) for i in range(5000)], kind="parquet")
+    path = folder / "correctness.parquet"
+    content = bytearray(path.read_bytes())
+    content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
+    path.write_bytes(content)
+    with pytest.raises(LogFormatError, match=r"correctness\.parquet cannot be read beyond row 0"):
+        import_folder(sqlite_engine, folder)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_no_model_is_called_auto_or_nothing(engine: Engine, tmp_path: Path, kind: str) -> None:
+    outcomes = [*GOOD, ("q1", "auto", 1), ("q2", " ", 1), ("q2", " auto ", 1), ("q3", "automatic", 1)]
+    folder = write_long(tmp_path / "bad", outcomes, kind=kind, models=[("small", 1, 2), ("auto", 1, 2), ("", 1, 2)])
+    summary = import_folder(engine, folder, rejects_folder=tmp_path / "rejects")
+    assert (summary.n_new, summary.n_rejected) == (5, 5)
+    reasons = [(file.split(".")[0], reason) for file, _, reason in rejected(tmp_path / "rejects")]
+    why = "model_name is 'auto': no model can be called auto: that name asks the router to choose"
+    assert reasons == [
+        ("models", why),
+        ("models", "model_name is empty"),
+        ("correctness", why),
+        ("correctness", "model_name is empty"),
+        ("correctness", why),
+    ]
+    assert [row.name for row in pool_models(engine)] == ["automatic", "large", "small"]
+
+
+@pytest.mark.parametrize("price", ["-0.1", "inf", "-inf", "1e999", "$3", "1,5"])
+def test_a_price_that_none_can_be_is_refused_and_the_model_has_none(
+    sqlite_engine: Engine, tmp_path: Path, price: str
+) -> None:
+    folder = write_long(tmp_path / "bad", GOOD, models=[("small", 1, price), ("large", "nan", 15)])
+    import_folder(sqlite_engine, folder, rejects_folder=tmp_path / "rejects")
+    ((file, line, reason),) = rejected(tmp_path / "rejects")
+    assert (file, line) == ("models.csv", 2)
+    assert reason.startswith(f"usd_per_1m_output is '{price}', ")
+    prices = {row.name: (row.usd_per_1m_input, row.usd_per_1m_output) for row in pool_models(sqlite_engine)}
+    assert prices == {"small": (None, None), "large": (None, 15.0)}
+    assert read_folder(folder, rejects=Rejects()).models["usd_per_1m_output"].dropna().tolist() == [15.0]
 
 
 def test_a_prompt_as_long_as_a_book_goes_in(engine: Engine, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def test_repeated_observations_are_aggregated(engine: Engine) -> None:
             "label": [0.5, 1.0, 0.0],
             "n_observations": [2, 1, 1],
             "output_tokens": [15.0, np.nan, 15.0],
+            "tokens_estimated": [1, 0, 1],
         }
     )
     pd.testing.assert_frame_equal(cells, expected)

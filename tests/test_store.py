@@ -161,7 +161,14 @@ def test_a_model_is_set_found_by_its_alias_and_listed(engine: Engine) -> None:
         ("m", {"aliases": ["taken"]}, "taken cannot be an alias of m: it is another model's name"),
         ("m", {"aliases": ["other"]}, "other cannot be an alias of m: it is an alias of taken"),
         ("other", {}, "other is an alias of taken: set that one"),
-        (" ", {}, "1 to 256 characters"),
+        (" ", {}, "no model can have a blank name"),
+        ("m" * 257, {}, "1 to 256 characters"),
+        ("auto", {}, "no model can be called auto"),
+        ("m", {"aliases": ["auto"]}, "no model can be called auto"),
+        ("m", {"aliases": [""]}, "no model can have a blank name"),
+        ("m", {"upstream_url": "https://me:hunter2@host/v1"}, r"https://\*\*\*@host/v1: it holds a user name"),
+        ("m", {"upstream_url": "https://host:hunter2/v1"}, "and a host"),
+        ("m", {"upstream_key_env": "sk-hunter2"}, "the name of the environment variable"),
     ],
 )
 def test_what_a_model_cannot_be_is_refused_and_nothing_changes(
@@ -169,9 +176,16 @@ def test_what_a_model_cannot_be_is_refused_and_nothing_changes(
 ) -> None:
     store.set_model(engine, "taken", aliases=["other"])
     before = contents(engine)
-    with pytest.raises(EmbedRouterError, match=said):
+    with pytest.raises(EmbedRouterError, match=said) as refused:
         store.set_model(engine, name, **fields)
+    assert "hunter2" not in str(refused.value) or "@" not in str(fields)
     assert contents(engine) == before
+
+
+def test_no_log_can_bring_a_model_called_auto(engine: Engine) -> None:
+    with pytest.raises(EmbedRouterError, match="no model can be called auto"):
+        store.ensure_models(engine, ["m", "auto"])
+    assert queries.pool_models(engine) == []
 
 
 def test_vectors_come_back_by_fingerprint(engine: Engine) -> None:

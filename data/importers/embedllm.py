@@ -15,7 +15,7 @@ from data.errors import LogFormatError
 from data.importers.intake import REJECTS_FOLDER, Grade, ImportSummary, Intake, Progress, read_grade
 from data.importers.rejects import Rejects
 from data.importers.rows import Row, Table
-from data.importers.values import CellError, optional_text, text_of
+from data.importers.values import CellError, model_name_of, optional_text, text_of
 from data.observations import NewQuestion, QuestionRef, prompt_sha256
 
 SPLIT_FILES = ("train", "val", "test")  # in this order: a question that stands in two keeps the first split
@@ -46,7 +46,7 @@ def import_folder(
             stage = f"questions of {file.name}"
             questions |= intake.add_questions(table, _read_questions(table, split, prompts, questions), stage)
         intake.group_questions("first")
-        intake.add_models({name: {} for name in model_names.texts.values()})
+        intake.add_models({name: {} for name in _model_names(model_names)})
         for file in splits.values():
             table = _open(file, intake.rejects, model_names, prompts)
             graded = _read_outcomes(table, model_names, prompts, questions)
@@ -79,6 +79,14 @@ class _Order:
         if key not in self.texts:
             raise CellError(f"{self.key} {key} is not in {self.path.name}")
         return self.texts[key]
+
+
+def _model_names(order: _Order) -> Iterator[str]:
+    for text in order.texts.values():
+        try:
+            yield model_name_of(text, order.column)
+        except CellError:
+            continue  # every outcome of such a model is set aside and says why
 
 
 def _find(path: Path) -> dict[str, Path]:

@@ -7,6 +7,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,9 +18,10 @@ from sqlalchemy import Engine
 
 from data.importers.rejects import Rejects
 from data.importers.rows import Table
-from data.importers.values import count_of, label_of, number_of, text_of
+from data.importers.values import count_of, label_of, model_name_of, number_of, text_of
+from data.locks import LOGS, sharing
 from data.observations import ModelRef, NewQuestion, Observation, QuestionRef, Recorded, Repeats
-from data.queries import last_ids, source_of
+from data.queries import LastIds, last_ids, source_of
 from data.splits import Stated, group_questions
 from data.store import (
     ModelFields,
@@ -79,7 +81,7 @@ def read_grade(cells: Mapping[str, object], question_column: str, model_column: 
     score = number_of(get("score"), "score", 1)
     return Grade(
         question_id=text_of(get(question_column), question_column, 512).strip(),
-        model_name=text_of(get(model_column), model_column, 256).strip(),
+        model_name=model_name_of(get(model_column), model_column),
         label=label_of(get("label"), score),
         score=score,
         cost_usd=number_of(get("cost_usd"), "cost_usd"),
@@ -114,20 +116,28 @@ class Intake:
         self.started = time.perf_counter()
         slug = re.sub(r"[^A-Za-z0-9._-]+", "-", self.source).strip("-")
         self.rejects = Rejects(rejects_folder / f"{slug}-{content_sha256[:12]}.csv")
-        self.before = last_ids(engine)
-        self.import_id = begin_import(engine, file_format, self.source, str(folder), content_sha256)
+        self.content_sha256 = content_sha256
+        self.import_id = 0
+        self.before = LastIds(0, 0)
+        self.held = ExitStack()
         self.question_ids: set[int] = set()
         self.models: dict[str, ModelRef] = {}
         self.repeats = Repeats(self.source)
         self.recorded = Recorded()
 
     def __enter__(self) -> Self:
+        with ExitStack() as held:
+            held.push(self.rejects)
+            held.enter_context(sharing(self.engine, LOGS))
+            self.before = last_ids(self.engine)
+            self.import_id = begin_import(self.engine, self.format, self.source, str(self.folder), self.content_sha256)
+            self.held = held.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.rejects.__exit__(kind, error, traceback)
+        self.held.__exit__(kind, error, traceback)
 
     def add_questions(
         self, table: Table, questions: Iterable[NewQuestion], stage: str

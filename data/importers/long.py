@@ -17,7 +17,7 @@ from data.errors import LogFormatError
 from data.importers.intake import REJECTS_FOLDER, Grade, ImportSummary, Intake, Progress, read_grade
 from data.importers.rejects import Rejects
 from data.importers.rows import Table
-from data.importers.values import CellError, count_of, number_of, optional_text, split_of_cell, text_of
+from data.importers.values import CellError, count_of, model_name_of, number_of, optional_text, split_of_cell, text_of
 from data.log import CELL_COLUMNS, MODEL_COLUMNS, QUESTION_COLUMNS, CorrectnessLog
 from data.near_duplicates import group_near_duplicates
 from data.observations import NewQuestion, QuestionRef, prompt_sha256
@@ -164,7 +164,7 @@ def _read_models(table: Table) -> dict[str, ModelFields]:
     for row in table:
         get = row.cells.get
         try:
-            name = text_of(get("model_name"), "model_name", 256).strip()
+            name = model_name_of(get("model_name"), "model_name")
             fields: ModelFields = {
                 "usd_per_1m_input": number_of(get("usd_per_1m_input"), "usd_per_1m_input"),
                 "usd_per_1m_output": number_of(get("usd_per_1m_output"), "usd_per_1m_output"),
@@ -197,25 +197,33 @@ def _read_outcomes(table: Table, questions: dict[str, QuestionRef]) -> Iterator[
 def _aggregate(graded: Iterator[tuple[QuestionRef, Grade]], models: dict[str, ModelFields]) -> pd.DataFrame:
     """One row a cell; a model that models.csv does not list is added to `models`."""
     position = {name: at for at, name in enumerate(models)}
-    rows: list[tuple[int, int, int, float]] = []
+    rows: list[tuple[int, int, int, float, int]] = []
     for question, grade in graded:
         if grade.model_name not in position:
             position[grade.model_name] = len(position)
             models[grade.model_name] = {}
-        rows.append((question.id, position[grade.model_name], grade.label, _tokens(grade)))
-    seen = pd.DataFrame.from_records(rows, columns=["question", "model", "label", "output_tokens"])
-    seen = seen.astype({"question": np.int64, "model": np.int64, "label": np.float64, "output_tokens": np.float64})
+        rows.append((question.id, position[grade.model_name], grade.label, _tokens(grade), _is_estimated(grade)))
+    columns = {"question": np.int64, "model": np.int64, "label": np.float64, "output_tokens": np.float64}
+    columns |= {"tokens_estimated": np.int64}
+    seen = pd.DataFrame.from_records(rows, columns=list(columns)).astype(columns)
     grouped = seen.groupby(["question", "model"], as_index=False)
     cells = grouped.agg(
-        label=("label", "mean"), n_observations=("label", "size"), output_tokens=("output_tokens", "mean")
+        label=("label", "mean"),
+        n_observations=("label", "size"),
+        output_tokens=("output_tokens", "mean"),
+        tokens_estimated=("tokens_estimated", "max"),
     )
-    return cells[list(CELL_COLUMNS)]
+    return cells[[*CELL_COLUMNS, "tokens_estimated"]]
 
 
 def _tokens(grade: Grade) -> float:
     if grade.output_tokens is not None:
         return float(grade.output_tokens)
     return np.nan if grade.output_chars is None else grade.output_chars / CHARS_PER_TOKEN
+
+
+def _is_estimated(grade: Grade) -> int:
+    return int(grade.output_tokens is None and grade.output_chars is not None)
 
 
 def _stated_splits(path: Path, questions: list[NewQuestion]) -> list[str]:

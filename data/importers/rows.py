@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from data.errors import LogFormatError
 from data.importers.rejects import Rejects
 
 BATCH_ROWS = 8192
 HEADER_ROWS = 100  # of .jsonl, whose objects name their columns one by one
+MAX_SHOWN_CHARS = 500  # of a line that is set aside
 MAX_FIELD_CHARS = 2**31 - 1  # a prompt may be a book; the csv module's own limit is 131072
 BOM = b"\xef\xbb\xbf"
 
@@ -77,21 +79,33 @@ class Table:
         return columns
 
     def _csv_rows(self) -> Iterator[Row]:
-        reader = csv.reader(self._lines(), strict=True)
+        taken: list[str] = []  # the lines of the row that is being read
+        reader = csv.reader(_noting(self._lines(), taken), strict=True)
         next(reader)
         while True:
             line = reader.line_num + 1
+            taken.clear()
             try:
                 fields = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                self.rejects.add(self.path.name, line, _spanning(f"not CSV: {error}", line, reader.line_num), None)
+                reason = f"not CSV: {error}"
+                if len(taken) > 1:
+                    opened = line + line_of_open_quote(taken)
+                    reason = (
+                        f"the cell whose quote opens on line {opened} has no proper end ({error}): lines {line} to "
+                        f"{reader.line_num} are lost; close the quote, and write each one inside the cell twice"
+                    )
+                    line = opened
+                self.rejects.add(self.path.name, line, reason, taken[line - reader.line_num - 1][:MAX_SHOWN_CHARS])
                 continue
             if not fields:
                 continue
             if len(fields) != len(self.columns):
-                self.rejects.add(self.path.name, line, f"{len(fields)} columns, not {len(self.columns)}", fields)
+                reach = f" (the row reaches to line {reader.line_num})" if reader.line_num > line else ""
+                reason = f"{len(fields)} columns, not {len(self.columns)}{reach}"
+                self.rejects.add(self.path.name, line, reason, fields)
                 continue
             yield Row(line, dict(zip(self.columns, fields, strict=True)))
 
@@ -128,16 +142,59 @@ class Table:
             return tuple(file.schema_arrow.names)
 
     def _parquet_rows(self) -> Iterator[Row]:
+        import pyarrow
         import pyarrow.parquet
 
         with pyarrow.parquet.ParquetFile(self.path) as file:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                lists = batch.to_pydict()
-                for cells in zip(*lists.values(), strict=True):
+            batches = file.iter_batches(batch_size=BATCH_ROWS)
+            while True:
+                try:
+                    batch = next(batches, None)
+                except (pyarrow.ArrowException, OSError) as error:
+                    raise LogFormatError(f"{self.path} cannot be read beyond row {self.n_done}: {error}") from None
+                if batch is None:
+                    return
+                for cells in zip(*(_cells(column) for column in batch.columns), strict=True):
                     self.n_done += 1
                     yield Row(self.n_done, dict(zip(self.columns, cells, strict=True)))
 
 
-def _spanning(reason: str, first: int, last: int) -> str:
-    """Say how far a row reached that took others with it."""
-    return f"{reason}; lines {first} to {last} are lost" if last > first else reason
+def _cells(column: Any) -> list[object]:
+    """A column of parquet as Python values; bytes that are not UTF-8 become lone surrogates, as in the other files."""
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        return [_cell(value) for value in column]
+
+
+def _cell(value: Any) -> object:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError as error:
+        return error.object.decode("utf-8", "surrogateescape")
+
+
+def line_of_open_quote(lines: Sequence[str]) -> int:
+    """On which of a faulty row's lines, from 0, the quoted cell begins that it could not be read beyond."""
+    opened, quoted, at_start, closed = 0, False, True, False
+    for number, line in enumerate(lines):
+        for character in line:
+            if quoted:
+                closed, quoted = character == '"', character != '"'
+            elif closed and character == '"':  # a quote within the cell, written twice
+                quoted, closed = True, False
+            elif character in ",\r\n":
+                at_start, closed = True, False
+                continue
+            elif closed:  # what stands after a closing quote: the cell was never meant to end there
+                return opened
+            elif at_start and character == '"':
+                opened, quoted = number, True
+            at_start = False
+    return opened
+
+
+def _noting(lines: Iterator[str], taken: list[str]) -> Iterator[str]:
+    for line in lines:
+        taken.append(line)
+        yield line

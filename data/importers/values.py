@@ -2,6 +2,8 @@
 
 import math
 
+from data.model_names import name_fault
+
 UNKNOWN = ("", "nan", "none", "null")
 LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 SPLITS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "dev": "val", "test": "test"}
@@ -18,6 +20,14 @@ def text_of(value: object, column: str, max_length: int | None) -> str:
     if text is None or not text.strip():
         raise CellError(f"{column} is empty")
     return text
+
+
+def model_name_of(value: object, column: str) -> str:
+    """Read a model's name, which the router must be able to call it by."""
+    name = text_of(value, column, 256).strip()
+    if fault := name_fault(name):
+        raise CellError(f"{column} is {_shown(name)}: {fault}")
+    return name
 
 
 def optional_text(value: object, column: str, max_length: int | None = None) -> str | None:
