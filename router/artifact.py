@@ -2,6 +2,7 @@
 
     <id>/manifest.json         what it is: models in column order, encoder, fingerprints, metrics
     <id>/scorer.safetensors    the scorer's tensors
+    <id>/questions.safetensors what was learned of the logged questions; serving leaves it on disk
     <id>/encoder/              whatever the encoder saved of itself
 
 Arrays and JSON only, never pickle. Nothing here knows SQL: which artifact is champion is `data.store`'s matter.
@@ -22,40 +23,52 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file, save_file
 
+from router.costs import Costs
 from router.encoder.base import Encoder, Vectors
 from router.encoder.registry import open_encoder
 from router.errors import ArtifactError
-from router.scorer import Scorer
+from router.logged import LoggedQuestions
+from router.scorer import Forecast, Scorer
 from router.surface import describe
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+QUESTIONS = "questions.safetensors"
 
 
 class Manifest(BaseModel):
-    """What an artifact says of itself."""
+    """What an artifact says of itself.
+
+    expected_output_tokens: each model's mean, none where unknown; output_tokens_estimated: whether these and the
+    forecasts of lengths were taken from characters. parent: the artifact whose arrays it has but for the models in
+    `onboarded`, which were folded in from few answers; watermark and metrics are then the parent's.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: int = FORMAT_VERSION
     model_names: tuple[str, ...]
     expected_output_tokens: tuple[float | None, ...]
+    output_tokens_estimated: tuple[bool, ...] | None = None
     encoder: str
     encoder_fingerprint: str
     data_fingerprint: str
     outcome_watermark: int
     seed: int
     metrics: dict[str, Any]
+    parent: str | None = None
+    onboarded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A loaded artifact: text in, P(correct) of every model out."""
+    """A loaded artifact: text in, P(correct) of every model out, and what its answer will take."""
 
     id: str
     folder: Path
     manifest: Manifest
     scorer: Scorer
     encoder: Encoder
+    costs: Costs
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -69,14 +82,44 @@ class Artifact:
         """Forecast prompts whose vectors, of shape (n_prompts, dim), the encoder has made already."""
         return self.scorer.p_correct(vectors, describe(prompts))
 
+    def forecast_of(self, vectors: Vectors, prompts: Sequence[str]) -> tuple[Forecast, NDArray[np.float64]]:
+        """P(correct) with intervals and novelty, and expected lengths of answers as of `output_tokens_of`, at once."""
+        surface = describe(prompts)
+        return self.scorer.forecast(vectors, surface), self.costs.lengths.tokens(vectors, surface)
 
-def write_artifact(root: Path, manifest: Manifest, scorer: Scorer, encoder: Encoder) -> Artifact:
-    """Write an artifact under `root` and return it; the same content twice is the same directory."""
+    def output_tokens_of(self, vectors: Vectors, prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Expect the lengths of answers, of shape (n_prompts, n_models); NaN where a model's are unknown."""
+        return self.costs.lengths.tokens(vectors, describe(prompts))
+
+    def logged_questions(self) -> LoggedQuestions | None:
+        """Read what was learned of the logged questions; none where the artifact was written without."""
+        path = self.folder / QUESTIONS
+        return LoggedQuestions.from_tensors(load_file(path)) if path.is_file() else None
+
+
+def write_artifact(
+    root: Path,
+    manifest: Manifest,
+    scorer: Scorer,
+    encoder: Encoder,
+    costs: Costs | None = None,
+    questions: LoggedQuestions | None = None,
+) -> Artifact:
+    """Write an artifact under `root` and return it; the same content twice is the same directory.
+
+    Without `costs`, every answer is expected to be as long as the manifest says of its model.
+    """
+    costs = costs or Costs.from_means(manifest.expected_output_tokens)
+    if costs.n_models != len(manifest.model_names):
+        raise ValueError(f"costs of {costs.n_models} models for the {len(manifest.model_names)} of the manifest")
     root.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=root))
     try:
         (draft / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         save_file(scorer.tensors(), draft / "scorer.safetensors")
+        if questions is not None:
+            save_file(questions.tensors(), draft / QUESTIONS)
+        save_file(costs.tensors(), draft / "costs.safetensors")
         (draft / "encoder").mkdir()
         encoder.save(draft / "encoder")
         artifact_id = content_id(draft)
@@ -87,7 +130,7 @@ def write_artifact(root: Path, manifest: Manifest, scorer: Scorer, encoder: Enco
             draft.rename(folder)  # atomic: a reader sees all of it or nothing
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Artifact(artifact_id, folder, manifest, scorer, encoder)
+    return Artifact(artifact_id, folder, manifest, scorer, encoder, costs)
 
 
 def read_artifact(folder: Path) -> Artifact:
@@ -103,7 +146,11 @@ def read_artifact(folder: Path) -> Artifact:
         raise ArtifactError(f"{folder} was changed after it was written: its content is {found}")
     manifest = Manifest.model_validate_json(text)
     scorer = Scorer.from_tensors(load_file(folder / "scorer.safetensors"))
-    return Artifact(folder.name, folder, manifest, scorer, open_encoder(folder / "encoder"))
+    if (costs_path := folder / "costs.safetensors").exists():
+        costs = Costs.from_tensors(load_file(costs_path))
+    else:
+        costs = Costs.from_means(manifest.expected_output_tokens)  # as artifacts were before answers were forecast
+    return Artifact(folder.name, folder, manifest, scorer, open_encoder(folder / "encoder"), costs)
 
 
 def content_id(folder: Path) -> str:

@@ -7,14 +7,19 @@ prompt integrates that error out; a calibration closes it. Arrays only: no SQL, 
 """
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from router.forest import Forest
+
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
+PEAK = 1.5  # the kernel of a point with itself
+Z90 = 1.6449  # standard normal deviations that hold 90%
 SURFACE_LIMIT = 4.0  # standard deviations beyond which a surface feature says no more
 
 
@@ -39,23 +44,78 @@ class Features:
         return joined.astype(np.float32, copy=False)
 
 
-def kernel(a: Singles, b: Singles, n_surface: int) -> Singles:
+def kernel(a: Singles, b: Singles, n_surface: int, norms_of_b: Singles | None = None) -> Singles:
     """Compare points of shape (N, D) and (J, D) whose last `n_surface` columns are surface; of shape (N, J).
 
     A radial kernel on words and surface together, exp(-|a - b|^2 / 2), plus half a narrower one on words alone,
     exp(-|a - b|^2): a prompt that reads like logged ones but looks unlike them is not wholly unknown.
+    norms_of_b: what `squared_norms` says of b, where it is known already.
     """
     words = a.shape[1] - n_surface
-    by_words = _squared_distance(a[:, :words], b[:, :words])
-    by_surface = _squared_distance(a[:, words:], b[:, words:])
-    similarity: Singles = 0.5 * np.exp(-by_words) + np.exp(-0.5 * (by_words + by_surface))
+    norms = squared_norms(b, n_surface) if norms_of_b is None else norms_of_b
+    by_words = _squared_distance(a[:, :words], b[:, :words], norms[0])
+    similarity = _squared_distance(a[:, words:], b[:, words:], norms[1])
+    # in place: these are the largest arrays of a fit
+    similarity += by_words
+    similarity *= -0.5
+    np.exp(similarity, out=similarity)
+    np.negative(by_words, out=by_words)
+    np.exp(by_words, out=by_words)
+    by_words *= 0.5
+    similarity += by_words
     return similarity
 
 
-def _squared_distance(a: Singles, b: Singles) -> Singles:
-    squared = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1)[None] - 2 * (a @ b.T)
-    distance: Singles = np.maximum(squared, 0)
+def squared_norms(points: Singles, n_surface: int) -> Singles:
+    """Squared lengths of points' words and of their surfaces, of shape (2, J)."""
+    words = points.shape[1] - n_surface
+    return np.stack([np.square(part).sum(axis=1) for part in (points[:, :words], points[:, words:])])
+
+
+def _squared_distance(a: Singles, b: Singles, norms_of_b: Singles) -> Singles:
+    distance: Singles = a @ b.T
+    distance *= -2
+    distance += norms_of_b
+    distance += np.square(a).sum(axis=1)[:, None]
+    np.maximum(distance, 0, out=distance)
     return distance
+
+
+@dataclass(frozen=True)
+class _Variances:
+    """What does not depend on the prompt in the variances of logits.
+
+    by_prompt: (M,); pairs: (2, P), the places of (embedding, 1) that are multiplied with one another; by_pair: (P, M),
+    what each product brings: quadratic forms of symmetric matrices, each pair counted once.
+    """
+
+    by_prompt: Singles
+    pairs: NDArray[np.intp]
+    by_pair: Singles
+
+    @classmethod
+    def of(cls, scorer: "Scorer") -> "_Variances":
+        u, unsure, residual = scorer.model_embedding, scorer.model_covariance, scorer.residual
+        dim = len(residual)
+        pairs = np.array(np.triu_indices(dim + 1))  # (2, P), the last of which is 1 * 1
+        by_pair = unsure[:, pairs[0], pairs[1]].T * np.where(pairs[0] == pairs[1], 1, 2)[:, None]
+        by_pair[-1] += np.einsum("mkl,kl->m", unsure[:, :dim, :dim], residual)
+        by_prompt = np.einsum("mk,kl,ml->m", u, residual, u)
+        return cls(by_prompt, pairs, np.ascontiguousarray(by_pair, dtype=np.float32))
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """P(correct) of prompts by model with a 90% interval of that probability, each (N, M), and prompts' novelty, (N,).
+
+    The interval says how exactly the share of right answers among prompts like this one is known. It is not about
+    a single answer, which is right or wrong.
+    """
+
+    p_correct: Floats
+    low: Floats
+    high: Floats
+    novelty: Floats
 
 
 @dataclass(frozen=True)
@@ -64,8 +124,15 @@ class Scorer:
 
     landmarks: of shape (n_landmarks, n_features), training questions that the Gaussian process stands on;
     weights: of shape (n_landmarks, K), with prior_mean of shape (K,): f(x) = prior_mean + kernel(x, landmarks) weights;
+    forest, forest_share: trees that read the same points: this share of an embedding's forecast is theirs, the rest
+    the process's; two views of text that err differently are better than either;
     residual: of shape (K, K), the covariance R of an embedding about f(x);
+    known: of shape (n_landmarks, n_directions), with signal of shape (K, K): f(x) itself is known up to a covariance
+    of novelty(x) * signal, where novelty is 1 less the share of the prior variance that kernel(x, landmarks) known
+    explains;
     model_embedding: of shape (n_models, K); model_bias: of shape (n_models,);
+    model_covariance: of shape (n_models, K+1, K+1), how unsure each model's (embedding, bias) is: little after
+    thousands of outcomes, much after fifty;
     slope, offset: P(correct) = sigmoid(slope * logit + offset), fitted on held-out questions (Platt 1999).
     """
 
@@ -73,9 +140,14 @@ class Scorer:
     landmarks: Singles
     weights: Singles
     prior_mean: Singles
+    forest: Forest
+    forest_share: float
     residual: Singles
+    known: Singles
+    signal: Singles
     model_embedding: Singles
     model_bias: Singles
+    model_covariance: Singles
     slope: float = 1.0
     offset: float = 0.0
 
@@ -85,37 +157,107 @@ class Scorer:
 
     def embed(self, vectors: Singles, surface: Singles) -> Singles:
         """Expect the question embeddings of prompts, of shape (N, K)."""
-        similarity = kernel(self.features(vectors, surface), self.landmarks, surface.shape[1])  # (N, J)
-        embedding: Singles = similarity @ self.weights + self.prior_mean
-        return embedding
+        points = self.features(vectors, surface)
+        return self.embed_points(points, self.similarity(points))
+
+    def similarity(self, points: Singles) -> Singles:
+        """Compare points with the landmarks, of shape (N, n_landmarks)."""
+        return kernel(points, self.landmarks, len(self.features.surface_mean), self._norms_of_landmarks)
+
+    @cached_property
+    def _norms_of_landmarks(self) -> Singles:
+        return squared_norms(self.landmarks, len(self.features.surface_mean))
+
+    def embed_points(self, points: Singles, similarity: Singles) -> Singles:
+        """Expect the question embeddings of points and their similarity to the landmarks, of shape (N, K)."""
+        by_process: Singles = similarity @ self.weights + self.prior_mean
+        if not self.forest_share:
+            return by_process
+        share = np.float32(self.forest_share)
+        mixed: Singles = (1 - share) * by_process + share * self.forest(points)
+        return mixed
+
+    def novelty(self, similarity: Singles) -> Singles:
+        """How far prompts lie outside what the training questions cover, (N,): near 0 among many, 1 out of sight."""
+        explained = np.square(similarity @ self.known).sum(axis=1) / PEAK
+        novelty: Singles = np.clip(1 - explained, 0, 1)
+        return novelty
 
     def logits(self, embedding: Singles) -> Singles:
-        """Score expected embeddings of shape (N, K), their error integrated out; uncalibrated, of shape (N, M).
+        """Score expected embeddings of shape (N, K), all errors integrated out; uncalibrated, of shape (N, M).
 
         E[sigmoid(z)] for z ~ N(m, v) is about sigmoid(m / sqrt(1 + pi v / 8)) (MacKay 1992).
         """
-        variance = np.einsum("mk,kl,ml->m", self.model_embedding, self.residual, self.model_embedding)  # (M,)
-        mean = embedding @ self.model_embedding.T + self.model_bias  # (N, M)
-        scaled: Singles = mean / np.sqrt(1 + np.float32(np.pi / 8) * variance)
+        variance = self.variance_by_prompt() + self.variance_by_model(embedding)
+        scaled: Singles = self._mean_logits(embedding) / np.sqrt(1 + np.float32(np.pi / 8) * variance)
         return scaled
+
+    def _mean_logits(self, embedding: Singles) -> Singles:
+        mean: Singles = embedding @ self.model_embedding.T + self.model_bias  # (N, M)
+        return mean
+
+    def variance_by_prompt(self) -> Singles:
+        """The variance of logits that a question's embedding has about its text's forecast, of shape (M,)."""
+        return self._variances.by_prompt
+
+    def variance_by_model(self, embedding: Singles) -> Singles:
+        """The variance of logits that comes of not knowing the models exactly; embedding (N, K) to (N, M)."""
+        joined = np.ones((len(embedding), embedding.shape[1] + 1), dtype=np.float32)  # (N, K+1)
+        joined[:, :-1] = embedding
+        first, second = self._variances.pairs
+        variance: Singles = (joined[:, first] * joined[:, second]) @ self._variances.by_pair
+        return variance
+
+    @cached_property
+    def _variances(self) -> "_Variances":
+        return _Variances.of(self)
 
     def p_correct(self, vectors: Singles, surface: Singles) -> Floats:
         """Forecast from raw vectors (N, dim_vector) and surfaces (N, n_surface): probabilities of shape (N, M)."""
-        logits = self.slope * self.logits(self.embed(vectors, surface)).astype(np.float64) + self.offset
-        p: Floats = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+        return self._calibrate(self.logits(self.embed(vectors, surface)))
+
+    def forecast(self, vectors: Singles, surface: Singles) -> "Forecast":
+        """Forecast with intervals, from raw vectors (N, dim_vector) and surfaces (N, n_surface)."""
+        points = self.features(vectors, surface)
+        similarity = self.similarity(points)
+        embedding, novelty = self.embed_points(points, similarity), self.novelty(similarity)
+        by_model = self.variance_by_model(embedding)
+        signal = np.einsum("mk,kl,ml->m", self.model_embedding, self.signal, self.model_embedding)  # (M,)
+        error = Z90 * np.sqrt(np.maximum(by_model + novelty[:, None] * signal, 0))
+        scale = np.sqrt(1 + np.float32(np.pi / 8) * (self.variance_by_prompt() + by_model))
+        mean = self._mean_logits(embedding)
+        low, p, high = (self._calibrate((mean + side * error) / scale) for side in (-1, 0, 1))
+        return Forecast(p, low, high, novelty.astype(np.float64))
+
+    def _calibrate(self, logits: Singles) -> Floats:
+        calibrated = self.slope * logits.astype(np.float64) + self.offset
+        p: Floats = 1 / (1 + np.exp(-np.clip(calibrated, -30, 30)))
         return p
 
-    def tensors(self) -> dict[str, NDArray[np.floating[Any]]]:
+    def tensors(self) -> dict[str, NDArray[Any]]:
         """Name every array, for `from_tensors` to bring back to the bit."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("features", "slope", "offset")}
-        joint = {f"features.{f.name}": getattr(self.features, f.name) for f in fields(Features)}
-        calibration = {"calibration": np.array([self.slope, self.offset], dtype=np.float64)}
-        return {name: np.ascontiguousarray(array) for name, array in (own | joint | calibration).items()}
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.type is Singles}
+        features = {f"features.{f.name}": getattr(self.features, f.name) for f in fields(Features)}
+        forest = {f"forest.{name}": array for name, array in self.forest.tensors().items()}
+        scalars = {"scalars": np.array([self.forest_share, self.slope, self.offset], dtype=np.float64)}
+        joint = own | features | forest | scalars
+        return {name: np.ascontiguousarray(array) for name, array in joint.items()}
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, NDArray[np.floating[Any]]]) -> Self:
+    def from_tensors(cls, tensors: dict[str, NDArray[Any]]) -> Self:
         """Bring a scorer back from its arrays."""
-        own = dict(tensors)
-        slope, offset = own.pop("calibration").tolist()
-        joint = Features(**{f.name: own.pop(f"features.{f.name}") for f in fields(Features)})
-        return cls(features=joint, **own, slope=slope, offset=offset)
+        forest_share, slope, offset = tensors["scalars"].tolist()
+        part = {name: _beginning(tensors, f"{name}.") for name in ("features", "forest")}
+        own = {name: array for name, array in tensors.items() if name != "scalars" and "." not in name}
+        return cls(
+            features=Features(**part["features"]),
+            forest=Forest.from_tensors(part["forest"]),
+            **own,
+            forest_share=forest_share,
+            slope=slope,
+            offset=offset,
+        )
+
+
+def _beginning(tensors: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}

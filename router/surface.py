@@ -6,6 +6,7 @@ on text: nothing is fitted here.
 
 import re
 from collections.abc import Sequence
+from math import log1p, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,10 +45,11 @@ MAX_CHARS = 16_000  # of a longer prompt, its head and tail
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _OPTION = re.compile(r"^[ \t]*\(?[A-J][).][ \t]?(.*)$", re.MULTILINE)
-_NEGATION = re.compile(r"\b(?:not|except|never|no|false|incorrect|least|none)\b", re.IGNORECASE)
-_STATEMENT = re.compile(r"\bstatement 1\b|\bI\.|\bII\.", re.IGNORECASE)
-_CODE = re.compile(r"\bdef |\breturn\b|```|#include|\bfunction\b")
-_OPERATORS = np.frombuffer(b"=+*/^<>-", dtype=np.uint8)
+# of lower-cased text: half the time of ignoring case
+_NEGATION = re.compile(r"\b(?:not|except|never|no|false|incorrect|least|none)\b")
+_STATEMENT = re.compile(r"\b(?:statement 1\b|ii?\.)")
+_CODE = re.compile(r"\b(?:def |return\b|function\b)")
+_OPERATORS = b"=+*/^<>-"
 
 
 def describe(prompts: Sequence[str]) -> NDArray[np.float32]:
@@ -60,38 +62,40 @@ def describe(prompts: Sequence[str]) -> NDArray[np.float32]:
 
 def _describe(text: str) -> list[float]:
     raw = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
-    count = np.bincount(raw, minlength=256)
+    count = np.bincount(raw, minlength=256).tolist()
     n = len(raw) + 1
     words = text.split()
+    lower = text.lower()
     numbers = _NUMBER.findall(text)
     options = _OPTION.findall(text)
     lengths = [len(option) for option in options] or [0]
     mean_length = sum(lengths) / len(lengths)
-    log = np.log1p
+    spread = sqrt(sum((length - mean_length) ** 2 for length in lengths) / len(lengths))
+    log = log1p
     return [
-        float(np.log(n)),
-        float(log(len(words))),
-        float(log(count[10])),
-        float(log(count[48:58].sum())),
-        float(log(len(numbers))),
+        log(len(raw)),
+        log(len(words)),
+        log(count[10]),
+        log(sum(count[48:58])),
+        log(len(numbers)),
         float(min(max((len(number) for number in numbers), default=0), 50)),
-        float(log(count[_OPERATORS].sum())),
-        float(log(count[ord("$")])),
-        float(log(count[ord("\\")])),
-        float(log(count[ord("?")])),
-        float(log(count[ord("(")])),
-        float(log(count[ord(".")])),
-        float(log(count[ord(",")])),
-        float(count[65:91].sum() / n),
-        float(count[128:].sum() / n),
+        log(sum(count[byte] for byte in _OPERATORS)),
+        log(count[ord("$")]),
+        log(count[ord("\\")]),
+        log(count[ord("?")]),
+        log(count[ord("(")]),
+        log(count[ord(".")]),
+        log(count[ord(",")]),
+        sum(count[65:91]) / n,
+        sum(count[128:]) / n,
         len(text) / (len(words) + 1),
         len(set(words)) / (len(words) + 1),
-        float(log(len(_NEGATION.findall(text)))),
+        log(len(_NEGATION.findall(lower))),
         float(min(len(options), 20)),
-        float(log(mean_length)),
-        float(np.std(lengths)) / (mean_length + 1),
+        log(mean_length),
+        spread / (mean_length + 1),
         sum(option.strip()[:1].isdigit() for option in options) / (len(options) + 1),
-        float(_STATEMENT.search(text) is not None),
+        float(_STATEMENT.search(lower) is not None),
         float("____" in text),
-        float(_CODE.search(text) is not None),
+        float("```" in text or "#include" in text or _CODE.search(text) is not None),
     ]

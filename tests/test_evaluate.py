@@ -32,7 +32,7 @@ def test_the_object_has_the_promised_shape_and_is_plain_json() -> None:
         assert set(method) >= {
             "accuracy", "auc", "auc_within_question", "nll", "brier", "ece", "routing_accuracy", "fit_seconds"
         }  # fmt: skip
-        assert set(method["ci95"]) == {"accuracy", "auc", "nll", "routing_accuracy"}
+        assert set(method["ci95"]) == {"accuracy", "auc", "auc_within_question", "nll", "routing_accuracy"}
         assert set(method["routing"]) >= {"n_models", "n_questions", "gap_closed", "cost_at_best_single", "aiq"}
 
 

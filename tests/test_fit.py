@@ -5,15 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from router.encoder.base import Vectors
+from router.forest import Forest
 from router.scorer import Features, Scorer, kernel
 from router.surface import N_SURFACE, describe
 from tests.planted import TOPICS, Planted, planted_log
+from training.alternation import FitSettings
 from training.baselines import model_mean
 from training.calibrate import fit_platt
 from training.dataset import Correctness
-from training.fit import FitSettings, fit_scorer, smoothest_within_one_error
+from training.fit import fit_scorer, smoothest_within_one_error
 from training.metrics import Cells, nll_by_cell
 from training.posterior import Models, Outcomes, infer, start_models, update_models
 from training.process import Basis, Smoother
@@ -116,9 +119,14 @@ def test_a_scorer_is_its_formula() -> None:
         landmarks=rng.normal(size=(7, 4 + N_SURFACE)).astype(np.float32),
         weights=rng.normal(size=(7, 2)).astype(np.float32),
         prior_mean=rng.normal(size=2).astype(np.float32),
+        forest=Forest.nothing(2),
+        forest_share=0.0,
         residual=np.array([[0.5, 0.1], [0.1, 0.3]], dtype=np.float32),
+        known=np.zeros((7, 1), dtype=np.float32),
+        signal=np.zeros((2, 2), dtype=np.float32),
         model_embedding=rng.normal(size=(3, 2)).astype(np.float32),
         model_bias=rng.normal(size=3).astype(np.float32),
+        model_covariance=np.stack([root @ root.T for root in rng.normal(size=(3, 3, 3))]).astype(np.float32),
         slope=1.5,
         offset=-0.2,
     )
@@ -133,7 +141,9 @@ def test_a_scorer_is_its_formula() -> None:
         t = scorer.prior_mean + similarity @ scorer.weights
         for m in range(3):
             u = scorer.model_embedding[m]
-            logit = (scorer.model_bias[m] + u @ t) / np.sqrt(1 + np.pi / 8 * (u @ scorer.residual @ u))
+            joined, unsure = np.append(t, 1), scorer.model_covariance[m]
+            variance = u @ scorer.residual @ u + joined @ unsure @ joined + np.trace(unsure[:2, :2] @ scorer.residual)
+            logit = (scorer.model_bias[m] + u @ t) / np.sqrt(1 + np.pi / 8 * variance)
             expected = 1 / (1 + np.exp(-(1.5 * logit - 0.2)))
             assert scorer.p_correct(vectors, surface)[n, m] == pytest.approx(expected, abs=1e-5)
 
@@ -163,17 +173,45 @@ def test_models_are_recovered_when_questions_are_known() -> None:
     assert found.bias == pytest.approx(truth.bias, abs=0.1)
 
 
-def test_leave_one_out_is_a_refit_without_the_one() -> None:
+def test_leave_one_out_does_not_see_the_one() -> None:
     rng = np.random.default_rng(2)
-    points, targets = rng.normal(size=(30, 3)).astype(np.float32), rng.normal(size=(30, 2))
-    targets -= targets.mean(axis=0)
+    points, targets = rng.normal(size=(30, 3)).astype(np.float32), rng.normal(3, 1, size=(30, 2))
     smoother = Smoother.of(Basis.of(points, 1, 30, 0), 0.7)
     held_out = smoother.leave_one_out(targets)
     gram = kernel(points, points, 1).astype(np.float64) + 1e-4 * np.eye(30)
+    hat = gram @ np.linalg.inv(gram + 0.7 * np.eye(30))
     for i in (0, 7, 29):
-        rest = np.arange(30) != i
-        by_hand = gram[i, rest] @ np.linalg.solve(gram[np.ix_(rest, rest)] + 0.7 * np.eye(29), targets[rest])
-        assert held_out[i] == pytest.approx(by_hand, abs=2e-3)
+        moved = targets.copy()
+        moved[i] += 10
+        assert smoother.leave_one_out(moved)[i] == pytest.approx(held_out[i], abs=1e-2)
+        moved[i] = held_out[i]  # with its own forecast for a target, a question is forecast just so
+        mean = moved.mean(axis=0)
+        assert mean + hat[i] @ (moved - mean) == pytest.approx(held_out[i], abs=1e-2)
+    assert not smoother.leave_one_out(targets[:30] * 0).any()
+
+
+def test_questions_that_nearly_all_get_right_have_the_mode_they_should() -> None:
+    models = Models(np.ones((112, 1)), np.full(112, np.log(0.95 / 0.05)))
+    n_right = np.array([0, 56, 112])
+    label = (np.arange(112) < n_right[:, None]).astype(np.float32)
+    found = infer(Outcomes.from_grid(label), models, np.zeros((3, 1)), np.eye(1), steps=12).mean[:, 0]
+
+    def slope(t: float, n: int) -> float:
+        return float(n - 112 / (1 + np.exp(-t - models.bias[0])) - t)
+
+    assert found == pytest.approx([brentq(slope, -20, 20, args=(n,)) for n in n_right.tolist()], abs=1e-3)
+
+
+@pytest.mark.parametrize("strength", [2.0, 3.0])
+def test_a_log_where_nearly_all_is_right_can_be_fitted(strength: float) -> None:
+    rng = np.random.default_rng(0)
+    log = Correctness.from_log(planted_log(300, 60, strength=1.0).log)
+    right = (rng.random(log.label.shape) < 1 / (1 + np.exp(-strength))).astype(np.float32)
+    scorer = fit_scorer(
+        replace(log, label=right), vectors_of(planted_log(300, 60, strength=1.0)), settings=QUICK
+    ).scorer
+    p = scorer.p_correct(vectors_of(planted_log(300, 60, strength=1.0)), describe(log.prompts))
+    assert p.mean() == pytest.approx(right.mean(), abs=0.02)
 
 
 def test_fewer_landmarks_than_questions_approximate_all() -> None:
@@ -211,3 +249,27 @@ def test_calibration_mends_overconfidence_and_leaves_a_calibrated_forecast_alone
 def test_calibration_on_nothing_changes_nothing() -> None:
     platt = fit_platt(np.zeros((4, 2), dtype=np.float32), np.full((4, 2), np.nan, dtype=np.float32))
     assert (platt.slope, platt.offset) == (1.0, 0.0)
+
+
+def test_novelty_is_the_process_s_own_variance() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(60, 5 + 2)).astype(np.float32) * 0.4
+    smoother = Smoother.of(Basis.of(points, 2, 60, 0), 0.7)
+    new = rng.normal(size=(9, 7)).astype(np.float32)
+    gram, cross = (kernel(a, points, 2).astype(np.float64) for a in (points, new))
+    exact = np.einsum("ni,ij,nj->n", cross, np.linalg.inv(gram + 0.7 * np.eye(60)), cross)
+    assert np.square(cross @ smoother.basis.span.known(0.7, 60)).sum(axis=1) == pytest.approx(exact, rel=1e-3)
+    assert (np.square(cross @ smoother.basis.span.known(0.7, 10)).sum(axis=1) <= exact + 1e-3).all()
+
+
+def test_intervals_hold_the_forecast_and_widen_out_of_coverage() -> None:
+    truth = planted_log(600, 5)
+    data, vectors = Correctness.from_log(truth.log), vectors_of(truth)
+    scorer, surface = fit_scorer(data, vectors, settings=QUICK).scorer, describe(data.prompts)
+    known = scorer.forecast(vectors, surface)
+    assert np.array_equal(known.p_correct, scorer.p_correct(vectors, surface))
+    assert (known.low < known.p_correct).all()
+    assert (known.p_correct < known.high).all()
+    strange = scorer.forecast(-vectors[:50], surface[:50] + 9)
+    assert strange.novelty.min() > 0.8 > 0.3 > known.novelty.max()
+    assert np.median(strange.high - strange.low) > 1.5 * np.median(known.high - known.low)

@@ -19,8 +19,9 @@ from router.artifact import Artifact, Manifest, write_artifact
 from router.encoder.lsa import LsaEncoder
 from tests.planted import planted_log
 from tests.stored import flip, pick, relabel, store_log
+from training.alternation import FitSettings
 from training.dataset import Correctness
-from training.fit import FitSettings, fit_scorer
+from training.fit import fit_scorer
 from training.gate import judge, no_worse_as_it_stood, promote_through_gate
 from training.held_out import mean_and_error
 from training.metrics import Cells
@@ -286,6 +287,24 @@ def test_a_difference_of_exactly_its_standard_error_passes() -> None:
     assert finding.figures["standard_error"] == pytest.approx(np.log(2) / 2)
     three = no_worse_as_it_stood(cells_with([0.5, 0.25, 0.25]), cells_with([0.5] * 3), np.arange(3))
     assert not three.passed
+
+
+@pytest.mark.parametrize(("p", "passed", "said"), [(0.6, True, "better by"), (0.4, False, "worse by")])
+def test_a_single_group_of_near_duplicates_has_no_error_and_says_so(p: float, passed: bool, said: str) -> None:
+    finding = no_worse_as_it_stood(cells_with([p, p]), cells_with([0.5, 0.5]), np.array([7, 7]))
+    assert (finding.passed, finding.figures["standard_error"]) == (passed, None)
+    assert said in finding.sentence
+    assert "from one group of near-duplicate questions no standard error can be told" in finding.sentence
+    assert "nan" not in finding.sentence
+
+
+def test_one_question_added_since_has_no_error_either(workshop: Workshop) -> None:
+    test = np.flatnonzero(LOG.questions["split"] == "test")
+    store_log(workshop.engine, pick(LOG, test[test >= len(FIRST)][:1]), "one question")
+    verdict = judge(workshop.engine, workshop.fit(), workshop.champion)
+    assert verdict.figures["since"]["standard_error"] is None
+    assert any("(1 questions) added since" in reason for reason in verdict.reasons)
+    assert "nan" not in " ".join(verdict.reasons)
 
 
 def test_without_a_held_out_outcome_nothing_shows_that_a_challenger_is_no_worse() -> None:

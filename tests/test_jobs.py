@@ -1,6 +1,7 @@
 """Retraining as a job, and the verbs that promote, roll back and list."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -185,6 +186,48 @@ def test_promote_refuses_what_cannot_be_read_or_is_not_there(sqlite_engine: Engi
     assert isinstance(missing.exception, EmbedRouterError)
     assert "no artifact begins with 'zzz'" in str(missing.exception)
     assert "begins" in str(embedrouter(sqlite_engine, "artifacts", "promote", "").exception)
+
+
+def test_an_artifact_that_is_made_again_elsewhere_is_found_there(engine: Engine, root: Path, first: Retrained) -> None:
+    second = retrain(engine, root, force=True, seed=1)
+    promotions.promote(engine, str(second.artifact_id), "manual", "a test")
+    shutil.rmtree(root / str(first.artifact_id))
+    elsewhere = root.parent / "elsewhere"
+    assert retrain(engine, elsewhere, force=True).artifact_id == first.artifact_id
+    promotions.promote(engine, str(second.artifact_id), "manual", "a test")
+    promoted = embedrouter(engine, "artifacts", "promote", str(first.artifact_id))
+    assert promoted.exit_code == 0, promoted.exception
+    champion = queries.champion(engine)
+    assert champion is not None
+    assert Path(champion.path) == elsewhere.resolve() / str(first.artifact_id)
+
+
+@pytest.mark.parametrize("columns", ["80", "40", "20"])
+def test_the_list_of_artifacts_is_never_cut(
+    sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    figures = {"default": "ours", "methods": {"ours": {"nll": 0.5, "auc": 0.75, "routing_accuracy": 0.625}}}
+    ids = ["0123456789abcdef", "fedcba9876543210"]
+    for artifact_id in ids:
+        promotions.add_artifact(
+            sqlite_engine,
+            artifact_id,
+            path="/nowhere",
+            encoder_fingerprint="e",
+            data_fingerprint="d",
+            outcome_watermark=0,
+            metrics=figures,
+        )
+    promotions.set_gate(sqlite_engine, ids[1], {"promote": False, "reasons": []})
+    promotions.promote(sqlite_engine, ids[0], "manual", "a test")
+    monkeypatch.setenv("COLUMNS", columns)
+    lines = embedrouter(sqlite_engine, "artifacts", "list").stdout.splitlines()
+    (champion,) = (line for line in lines if ids[0] in line)
+    assert "champion" in champion
+    assert champion.split()[-4:] == ["0.5000", "0.7500", "0.6250", "–"]
+    assert any(ids[1] in line for line in lines)
+    assert not any("…" in line for line in lines)
+    assert max(len(line.rstrip()) for line in lines) <= 80
 
 
 def test_a_half_written_listing_shows_dashes(sqlite_engine: Engine) -> None:

@@ -22,10 +22,16 @@ from tests.planted import planted_log
 from tests.stored import pick, store_log
 from training import report_commands
 from training.errors import TrainingError
-from training.report.build import Accuracies, Report, accuracies, build_report, map_models, reliability
-from training.report.charts import draw, plain
-from training.report.page import comparison_lines, render, write_page
-from training.report.words import summarize
+from training.model_map import map_models
+from training.promises import Ece, Promise
+from training.report.accuracies import Accuracies, accuracies
+from training.report.build import Report, build_report
+from training.report.calibration_charts import forecast_panels
+from training.report.charts import draw
+from training.report.controls import read_controls
+from training.report.page import choices, comparison_lines, quality_rows, render, write_page
+from training.report.reliability import reliability
+from training.report.words import plain, sum_up_errors, sum_up_promises, summarize
 from training.train import train
 
 HOSTILE = (
@@ -35,6 +41,16 @@ HOSTILE = (
     '<a href="https://example.com/pwned">click</a>',
     "%{x} & \"quotes\" 'and' {{ 7 * 7 }}",
 )
+CHARTS = [
+    "curve",
+    "reliability",
+    "promises",
+    "errors",
+    *(f"forecast-{number}" for number in range(4)),
+    "accuracy",
+    "map",
+    "gains",
+]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -87,7 +103,7 @@ def test_the_page_says_what_the_artifact_is(planted: Report) -> None:
         planted.comparison["best_single_model"],
     ):
         assert expected in page, expected
-    assert set(draw(planted)) == {"curve", "accuracy", "reliability", "map"}
+    assert list(draw(planted)) == CHARTS
 
 
 def test_names_are_text_wherever_they_stand(hostile: Report) -> None:
@@ -97,7 +113,7 @@ def test_names_are_text_wherever_they_stand(hostile: Report) -> None:
     assert '<a href="https' not in page
     scripts = re.findall(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)
     figures = json.loads(scripts[0])
-    assert set(figures) == {"curve", "accuracy", "reliability", "map"}
+    assert set(figures) == set(CHARTS) - {"forecast-3"}
     assert set(figures["map"]["data"][0]["customdata"]) == {plain(name) for name in HOSTILE}
     assert not any("<" in name or "%{" in name for name in figures["map"]["data"][0]["customdata"])
     assert "{{ 7 * 7 }}" in page
@@ -140,7 +156,8 @@ def test_a_browser_draws_every_chart_and_asks_for_nothing(
     root = re.search(r"<html[^>]*>", dom)
     assert root is not None
     state = dict(re.findall(r'data-(\w+)="([^"]*)"', root[0]))
-    assert state["drawn"] == "curve accuracy reliability map"
+    charts = CHARTS if name == "planted" else [chart for chart in CHARTS if chart != "forecast-3"]
+    assert state["drawn"].split() == charts
     assert (state["pwned"], state["links"], state["resources"]) == ("undefined", "0", "0")
     assert int(state["points"]) >= 5 * 4 + 5
 
@@ -153,8 +170,11 @@ def test_an_artifact_without_figures_still_has_a_page(planted: Report) -> None:
         is_champion=False,
         accuracies=None,
         reliability=None,
+        errors=(),
+        promises=(),
         model_map=None,
         single_models=None,
+        probe=None,
     )
     page = render(bare)
     assert "holds no comparison" in page
@@ -241,10 +261,125 @@ def test_accuracies_are_averaged_over_observed_cells_only() -> None:
 
 def test_errors_count_pairs_with_enough_outcomes_where_there_are_some() -> None:
     seen = Accuracies(
-        ("a", "b"), ("x", "x"), np.array([0.5, 0.5]), np.array([0.5, 0.5]), np.array([0.6, 1.0]), np.array([100, 3])
+        ("a", "b"),
+        ("x", "x"),
+        np.array([0.5, 0.5]),
+        np.array([0.5, 0.5]),
+        np.array([0.6, 1.0]),
+        np.array([100, 3]),
+        np.array([0.4, 0.1]),
+        np.array([0.7, 0.9]),
     )
+    assert seen.coverage == 1.0
+    assert seen.width == pytest.approx(0.3)
     assert seen.mean_error(seen.forecast) == pytest.approx(0.1)
     assert seen.chance_error == pytest.approx(0.05 * np.sqrt(2 / np.pi))
+
+
+def test_intervals_of_benchmarks_hold_what_is_counted_about_as_often_as_they_say(
+    sqlite_engine: Engine, tmp_path: Path
+) -> None:
+    judged = report_on(sqlite_engine, tmp_path, planted_log(1200, 12).log).accuracies
+    assert judged is not None
+    assert judged.has_intervals
+    assert (judged.low <= judged.forecast).all()
+    assert (judged.forecast <= judged.high).all()
+    assert judged.counted.sum() == 48
+    assert 0.8 <= judged.coverage <= 1.0
+    # the luck of n outcomes alone makes intervals of this width
+    assert judged.width >= 0.9 * float(np.mean(2 * 1.645 * np.sqrt(judged.forecast * (1 - judged.forecast) / judged.n)))
+
+
+def test_panels_mark_what_fell_outside_its_interval() -> None:
+    of_three = np.full(3, 50)
+    seen = Accuracies(
+        ("a", "b", "c"),
+        ("x", "x", "x"),
+        np.array([0.7, 0.5, 0.6]),
+        np.full(3, 0.5),
+        np.array([0.72, 0.9, 0.55]),
+        of_three,
+        np.array([0.6, 0.4, 0.5]),
+        np.array([0.8, 0.6, 0.7]),
+    )
+    (panel,) = forecast_panels(seen).values()
+    by_role = {trace.meta: trace for trace in panel.data}
+    assert by_role["truth"].y.tolist() == [0.55, 0.72], "by forecast, from left to right"
+    assert [point[0] for point in by_role["outside"].customdata] == ["b"]
+    assert by_role["outside"].x.tolist() == [1]
+
+
+def test_the_area_is_told_beside_mixing_single_models(planted: Report) -> None:
+    assert planted.single_models is not None
+    rows = {row.name: row for row in quality_rows(planted.comparison, planted.single_models)}
+    ours = planted.comparison["methods"]["embedrouter"]["routing"]
+    assert rows["EmbedRouter"].aiq == f"{ours['aiq']:.4f}"
+    assert float(rows["EmbedRouter"].beyond_single) == pytest.approx(
+        100 * (ours["aiq"] - planted.single_models.aiq), abs=0.051
+    )
+    assert ours["aiq"] > planted.single_models.aiq, "topics are planted: reading prompts pays"
+
+
+def test_the_page_names_what_cross_validation_chose(planted: Report) -> None:
+    found = choices(planted.comparison)
+    for title, key in (("noise level", "by_noise"), ("share of trees", "by_forest_share")):
+        assert [one.nll for one in found[title]] == [f"{one['nll']:.4f}" for one in planted.comparison["fit"][key]]
+        assert sum(one.is_chosen for one in found[title]) == 1
+    assert choices({}) == {}
+
+
+def test_the_page_says_what_embeddings_know(planted: Report) -> None:
+    page = without_plotly(render(planted))
+    assert planted.probe is not None
+    assert planted.probe.stability is not None
+    assert f"embeddings correlate at {planted.probe.stability.embedding_correlation:.3f}" in page
+    assert "Families: models of one family" not in page, "model-0 to model-4 are one family: nothing to compare"
+
+
+def test_controls_are_shown_where_a_file_holds_them(planted: Report, tmp_path: Path) -> None:
+    one = {
+        "nll": 0.6012,
+        "nll_model_mean": 0.6,
+        "nll_minus_model_mean": {"estimate": 0.0012, "low": -0.001, "high": 0.003},
+        "auc_within_question": 0.5011,
+        "auc_within_question_ci95": [0.49, 0.51],
+    }
+    path = tmp_path / "controls.json"
+    path.write_text("across      0.6012  ...\n" + json.dumps({"path": "logs", "controls": {"across": one}}) + "\n")
+    (found,) = read_controls(path)
+    assert (found.name, found.difference_ci95) == ("across", (-0.001, 0.003))
+    assert "Controls" not in without_plotly(render(planted))
+    page = without_plotly(render(replace(planted, controls=(found,))))
+    for expected in ("Controls", "outcomes permuted across questions", "0.6012", "-0.0010 – +0.0030", "0.5011"):
+        assert expected in page, expected
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"controls": {"across": {"nll": 0.5}}}', '{"controls": 3}', "{broken"])
+def test_a_file_without_controls_is_refused_with_what_makes_one(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "controls.json"
+    path.write_text(text)
+    with pytest.raises(TrainingError, match=r"controls\.json does not hold controls .*bench_controls PATH --json"):
+        read_controls(path)
+    with pytest.raises(TrainingError, match="cannot read controls"):
+        read_controls(tmp_path / "absent.json")
+
+
+def test_promises_are_summed_up_by_the_worst() -> None:
+    kept = Promise(None, 0.80, 0.81, (0.78, 0.84), 300)
+    broken = Promise(0.9, 0.95, 0.85, (0.80, 0.90), 120)
+    assert sum_up_promises([kept]) == (
+        "1 of 1 promises were kept within 2 points beyond what chance explains; "
+        "nowhere were they right less often than promised."
+    )
+    told = sum_up_promises([kept, broken])
+    assert told.startswith("1 of 2 promises")
+    assert "at min_p_correct 0.9 they were right 10.0 points less often than promised (120 questions)" in told
+
+
+def test_calibration_errors_stand_beside_perfect_calibration() -> None:
+    told = sum_up_errors([Ece("all", 0.03, 0.01, 0.012, 5000), Ece("model a", 0.05, 0.04, 0.06, 200)])
+    assert "the error is 0.0300; a perfectly calibrated forecaster would show 0.0100" in told
+    assert "Of 1 models with enough outcomes, 0 lie above" in told
 
 
 def test_reliability_bins_hold_equal_numbers_of_observed_outcomes() -> None:

@@ -76,3 +76,13 @@ def test_area_and_cost_follow_the_hull() -> None:
     assert area_under_curve(cost, quality, 1.0, 5.0) == pytest.approx(0.75, abs=1e-3)  # more money buys nothing
     assert cost_to_reach(cost, quality, 0.5) == pytest.approx(2.0)
     assert cost_to_reach(cost, quality, 1.5) is None
+
+
+def test_choices_see_what_is_expected_and_what_was_spent_is_counted() -> None:
+    logged = data([[1, 1], [1, 1]], ["train", "test"], [[1, 1], [1, 1]])
+    spent = replace(logged, output_tokens=np.array([[10, 10], [500, 100]], dtype=np.float32))
+    bench = RoutingBench.from_data(spent, tokens=np.array([[1.0, 1.0], [20.0, 30.0]]))
+    p = np.full((2, 2), 0.5)
+    assert bench.choose(p).tolist() == [0]
+    cost, _ = bench.curve(p)
+    assert cost[0] == pytest.approx(500 / 1e6)

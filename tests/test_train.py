@@ -26,11 +26,13 @@ def test_a_log_becomes_an_artifact_that_forecasts_new_prompts(engine: Engine, tm
     store_log(engine, truth.log, "planted")
     trained = train(engine, tmp_path)
     artifact = read_artifact(trained.artifact.folder)
-    prompts = ["algebra of algebra: w12 w14 w145 w16 w17 w18", "dance of dance: w12 w14 w145 w16 w17 w18"]
+    fillers = [" ".join(f"w{7 * i + 31 * j}" for j in range(6)) for i in range(20)]
+    prompts = [f"{topic} of {topic}: {words}" for topic in ("algebra", "dance") for words in fillers]
     p = artifact.p_correct(prompts)
     expert, other = artifact.model_names.index("model-0"), artifact.model_names.index("model-1")
-    assert p[0, expert] > 0.65 > 0.35 > p[0, other]
-    assert p[1, expert] < 0.35 < 0.65 < p[1, other]
+    algebra, dance = p[:20].mean(axis=0), p[20:].mean(axis=0)
+    assert algebra[expert] > 0.65 > 0.35 > algebra[other]
+    assert dance[expert] < 0.35 < 0.65 < dance[other]
     assert np.array_equal(p, trained.artifact.p_correct(prompts))
 
 

@@ -7,6 +7,7 @@ import typer
 if TYPE_CHECKING:
     from data.queries import ArtifactRow
 
+MAX_WIDTH = 500
 Database = Annotated[str | None, typer.Option(help="Database URL; default EMBEDROUTER_DATABASE_URL or SQLite in var/.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -38,6 +39,7 @@ def show_artifacts(database: Database = None, as_json: AsJson = False) -> None:
         print("no artifacts yet: `embedrouter train` makes one")
         return
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    console = Console()
     for title in ("artifact", "", "created (UTC)"):
         table.add_column(title, no_wrap=True)
     for title in ("NLL", "AUC", "routing"):
@@ -49,9 +51,10 @@ def show_artifacts(database: Database = None, as_json: AsJson = False) -> None:
             "[bold]champion[/bold]" if one["champion"] else "",
             one["created_at"][:16].replace("T", " "),
             *("–" if one[name] is None else f"{one[name]:.4f}" for name in ("nll", "auc", "routing_accuracy")),
-            {None: "not judged", True: "passed", False: "refused"}[one["gate_promote"]],
+            {None: "–", True: "passed", False: "refused"}[one["gate_promote"]],
         )
-    Console().print(table)
+    natural = console.measure(table, options=console.options.update(max_width=MAX_WIDTH)).maximum
+    Console(width=max(console.width, natural)).print(table)  # a narrow terminal breaks the lines, and nothing is cut
     for one in shown:
         if one["gate_promote"] is False:
             print(f"{one['id']} was refused:")

@@ -4,7 +4,9 @@ Each takes the data with its test labels already hidden and the question vectors
 (n_questions, n_models). Only `benchmark_mean` reads a benchmark's name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from training.threads import torch_threads
 Floats = NDArray[np.float64]
 
 KNN_NEIGHBOURS = (5, 10, 20, 50, 100, 200)
+LEARNING_RATES = (3e-4, 1e-3, 3e-3)  # that EmbedLLM's procedure is tuned over; the published 1e-4 is `embedllm_mf`
 PRIOR_OUTCOMES = 2.0  # each rate is shrunk by this many outcomes towards the rate above it
 
 
@@ -84,6 +87,16 @@ class _EmbedLLM(nn.Module):
         logits: torch.Tensor = self.classify(self.models(model) * self.project(vector))
         return logits
 
+    def forecast(self, vectors: torch.Tensor) -> Floats:
+        """P(correct) of every model for questions of shape (N, D), of shape (N, M), without noise."""
+        with torch.inference_mode():
+            # the product of embeddings makes the two logits bilinear: all models at once is one matrix product
+            difference = self.classify.weight[1] - self.classify.weight[0]  # (K,)
+            logits = (self.project(vectors) * difference) @ self.models.weight.T  # (N, M)
+            logits = logits + self.classify.bias[1] - self.classify.bias[0]
+            p: Floats = torch.sigmoid(logits).double().numpy()
+        return p
+
 
 def embedllm_mf(
     data: Correctness,
@@ -100,29 +113,102 @@ def embedllm_mf(
     Dimension 232, Adam at 1e-4 with weight decay 1e-5, 50 epochs, Gaussian noise on question vectors in training
     only. Neither stopped nor calibrated: its procedure does neither.
     """
+    epochs = _epochs(data, vectors, data.split != "test", seed, batch, noise, learning_rate)
+    with torch_threads(1):
+        for network in islice(epochs, n_epochs):
+            trained = network
+    return trained.forecast(torch.as_tensor(vectors))
+
+
+def embedllm_mf_tuned(
+    data: Correctness,
+    vectors: Vectors,
+    seed: int = 0,
+    *,
+    learning_rates: Sequence[float] = LEARNING_RATES,
+    max_epochs: int = 50,
+    patience: int = 5,
+    batch: int = 2048,
+    noise: float = 0.05,
+) -> Floats:
+    """Run EmbedLLM's procedure with the learning rate and the number of epochs that are best on val.
+
+    Each rate's run is one warm path: val is forecast after every epoch, and the run ends after `patience` epochs
+    without a better loss. The best pair is then run on train and val together.
+    """
+    chosen = tune_embedllm(data, vectors, seed, learning_rates, max_epochs, patience, batch, noise)
+    return embedllm_mf(
+        data, vectors, seed, n_epochs=chosen.n_epochs, batch=batch, noise=noise, learning_rate=chosen.learning_rate
+    )
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A learning rate and a number of epochs, and the val NLL that they reached; n_epochs_run: over all rates."""
+
+    learning_rate: float
+    n_epochs: int
+    nll: float
+    n_epochs_run: int
+
+
+def tune_embedllm(
+    data: Correctness,
+    vectors: Vectors,
+    seed: int = 0,
+    learning_rates: Sequence[float] = LEARNING_RATES,
+    max_epochs: int = 50,
+    patience: int = 5,
+    batch: int = 2048,
+    noise: float = 0.05,
+) -> Tuned:
+    """Fit on train by every rate and find the pair of rate and epochs with the least NLL on val."""
+    val = data.part("val")
+    if not data.observed[val].any():
+        raise ValueError("no outcome on any val question: there is nothing to tune on")
+    x = torch.as_tensor(vectors[val])
+    tried: list[Tuned] = []
+    with torch_threads(1):
+        for rate in learning_rates:
+            best = Tuned(rate, 0, float("inf"), 0)
+            epochs = _epochs(data, vectors, data.split == "train", seed, batch, noise, rate)
+            for epoch, network in enumerate(islice(epochs, max_epochs), start=1):
+                nll = float(nll_by_cell(Cells.from_grid(data.label[val], network.forecast(x))).mean())
+                if nll < best.nll:
+                    best = Tuned(rate, epoch, nll, 0)
+                elif epoch - best.n_epochs >= patience:
+                    break
+            tried.append(replace(best, n_epochs_run=epoch))
+    least = min(tried, key=lambda one: one.nll)
+    return replace(least, n_epochs_run=sum(one.n_epochs_run for one in tried))
+
+
+def _epochs(
+    data: Correctness,
+    vectors: Vectors,
+    seen: NDArray[np.bool_],
+    seed: int,
+    batch: int,
+    noise: float,
+    learning_rate: float,
+) -> Iterator[_EmbedLLM]:
+    """Train on the questions `seen`, of shape (n_questions,), and yield the network after every epoch, without end."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _EmbedLLM(data.n_models, vectors.shape[1])
     x = torch.as_tensor(vectors)
-    seen = data.split != "test"
     question, model = (torch.as_tensor(index) for index in np.nonzero(data.observed & seen[:, None]))
     label = torch.as_tensor(data.label)[question, model].round().long()
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, weight_decay=1e-5)
-    with torch_threads(1):
-        for _ in range(n_epochs):
-            for rows in torch.randperm(len(label), generator=generator).split(batch):
-                noisy = x[question[rows]] + noise * torch.randn(len(rows), x.shape[1], generator=generator)
-                loss = nn.functional.cross_entropy(network(model[rows], noisy), label[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-    with torch.inference_mode():
-        # the product of embeddings makes the two logits bilinear: all models at once is one matrix product
-        difference = network.classify.weight[1] - network.classify.weight[0]  # (K,)
-        logits = (network.project(x) * difference) @ network.models.weight.T  # (N, M)
-        logits = logits + network.classify.bias[1] - network.classify.bias[0]
-    return torch.sigmoid(logits).double().numpy()
+    while True:
+        for rows in torch.randperm(len(label), generator=generator).split(batch):
+            noisy = x[question[rows]] + noise * torch.randn(len(rows), x.shape[1], generator=generator)
+            loss = nn.functional.cross_entropy(network(model[rows], noisy), label[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        yield network
 
 
 def _model_rates(data: Correctness) -> Floats:

@@ -144,11 +144,21 @@ def demo(
 
 def register(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
-    from training import artifact_commands, job_commands, report_commands
+    from training import (
+        artifact_commands,
+        forecast_commands,
+        job_commands,
+        onboard_commands,
+        probe_commands,
+        report_commands,
+    )
 
     app.command()(demo)
     app.command()(train)
     app.command()(evaluate)
     artifact_commands.register(app)
+    forecast_commands.register(app)
     job_commands.register(app)
+    onboard_commands.register(app)
+    probe_commands.register(app)
     report_commands.register(app)

@@ -25,6 +25,7 @@ class Correctness:
     output_tokens: of shape (n_questions, n_models), mean tokens of the answers; NaN is unknown.
     prompts, benchmarks, keys, groups, split: of length n_questions; groups are near-duplicate groups.
     model_names: of length n_models; prices: of shape (n_models, 2), USD per million input and output tokens.
+    estimated_tokens: the models some of whose answers' tokens were not counted but taken from characters.
     """
 
     label: NDArray[np.float32]
@@ -37,6 +38,7 @@ class Correctness:
     model_names: tuple[str, ...]
     prices: NDArray[np.float64]
     watermark: int = 0
+    estimated_tokens: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         n_questions, n_models = self.label.shape
@@ -70,6 +72,9 @@ class Correctness:
         label[row, column] = cells["label"].to_numpy(dtype=np.float32)
         output_tokens = np.full_like(label, np.nan)
         output_tokens[row, column] = cells["output_tokens"].to_numpy(dtype=np.float32)
+        names = tuple(models["model_name"].astype(str))
+        stated = cells.get("tokens_estimated", pd.Series(0, index=cells.index))
+        estimated = np.unique(column[stated.to_numpy() > 0])
         return cls(
             label=label,
             output_tokens=output_tokens,
@@ -78,9 +83,10 @@ class Correctness:
             keys=questions["key"].to_numpy(dtype=np.int64),
             groups=questions["group"].to_numpy(dtype=np.int64),
             split=questions["split"].to_numpy(dtype=np.str_),
-            model_names=tuple(models["model_name"].astype(str)),
+            model_names=names,
             prices=models[["usd_per_1m_input", "usd_per_1m_output"]].to_numpy(dtype=np.float64),
             watermark=log.watermark,
+            estimated_tokens=frozenset(names[m] for m in estimated),
         )
 
     @property
@@ -113,6 +119,7 @@ class Correctness:
             model_names=self.model_names,
             prices=self.prices,
             watermark=self.watermark,
+            estimated_tokens=self.estimated_tokens,
         )
 
     def fingerprint(self) -> str:

@@ -18,6 +18,8 @@ from router.encoder.base import Vectors
 from router.encoder.registry import fit_encoder
 from router.surface import describe
 from training import baselines
+from training.cost_error import cost_error
+from training.costs import FittedLengths, fit_lengths
 from training.dataset import Correctness, require_every_split
 from training.fit import Fitted, fit_scorer
 from training.metrics import (
@@ -49,9 +51,10 @@ N_RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Comparison:
-    """The fitted default and the JSON object that compares it with everything else."""
+    """The fitted default, the expected lengths of answers, and the JSON object that compares with everything else."""
 
     fitted: Fitted
+    lengths: FittedLengths
     figures: dict[str, Any]
 
 
@@ -78,14 +81,18 @@ def compare(
     started = time.perf_counter()
     fitted = fit_scorer(visible, vectors, seed)
     seconds = {DEFAULT: time.perf_counter() - started}
-    forecasts = {DEFAULT: fitted.scorer.p_correct(vectors, describe(data.prompts))}
+    surface = describe(data.prompts)
+    forecasts = {DEFAULT: fitted.scorer.p_correct(vectors, surface)}
     for name, method in methods.items():
         on_progress(f"fitting {name}")
         started = time.perf_counter()
         forecasts[name] = method(visible, vectors, seed)
         seconds[name] = time.perf_counter() - started
+    on_progress("fitting the lengths of answers")
+    lengths = fit_lengths(visible, vectors, seed)
+    tokens = lengths.forecaster.tokens(vectors, surface)
     on_progress("reading the test questions")
-    return Comparison(fitted, judge(data, forecasts, seconds, seed=seed, protocol=protocol))
+    return Comparison(fitted, lengths, judge(data, forecasts, seconds, seed=seed, protocol=protocol, tokens=tokens))
 
 
 def evaluate_folder(
@@ -125,13 +132,17 @@ def judge(
     *,
     seed: int = 0,
     protocol: Mapping[str, Any] | None = None,
+    tokens: Floats | None = None,
 ) -> dict[str, Any]:
-    """Compare forecasts of shape (n_questions, n_models) on the test questions, as the JSON object of `evaluate`."""
+    """Compare forecasts of shape (n_questions, n_models) on the test questions, as the JSON object of `evaluate`.
+
+    tokens: the expected lengths of answers, likewise; without them every model's mean.
+    """
     test = data.part("test")
     if not data.observed[test].any():
         raise ValueError("no outcome on any test question: there is nothing to compare on")
     weights = bootstrap_weights(data.groups[test], N_RESAMPLES, seed)
-    bench = RoutingBench.from_data(data)
+    bench = RoutingBench.from_data(data, tokens=tokens)
     references = _references(bench)
     judged = {name: _judge_one(data, p, test, weights, bench) for name, p in forecasts.items()}
     methods: dict[str, Any] = {}
@@ -164,6 +175,7 @@ def judge(
             name: None if right is None else interval(_mean_over(bench, right, weights, test))
             for name, right in references.items()
         },
+        "cost_forecast": None if tokens is None else cost_error(data, tokens, weights),
         "best_single_model": data.model_names[bench.columns[bench.best_single]] if bench.countable else None,
         "default": DEFAULT,
     }
@@ -188,6 +200,7 @@ def _judge_one(data: Correctness, p: Floats, test: NDArray[np.int64], weights: F
             "accuracy": cells.mean_by_weights(hit, weights),
             "auc": auc(cells, weights),
             "nll": cells.mean_by_weights(nll, weights),
+            "auc_within_question": (weights @ concordant) / (weights @ pairs),
         }
     if bench.countable:
         right = bench.right(bench.choose(p))

@@ -1,8 +1,8 @@
-"""Fit a scorer to a correctness log: expectation-maximization between outcomes and text.
+"""Fit a scorer to a correctness log: cross-validated, calibrated, then fitted to everything.
 
 Each question's embedding is learned from its outcomes and from what its text forecasts; the text side in turn learns
-from all embeddings. Train and val questions are learned from alike: the noise of the text side is chosen, and the
-calibration fitted, on forecasts cross-fitted over folds of near-duplicate groups; then everything is fitted together.
+from all embeddings. Train and val questions are learned from alike: the noise of the text side and the forest's share
+are chosen, and calibration and intervals fitted, on forecasts cross-fitted over folds of near-duplicate groups.
 """
 
 from collections.abc import Sequence
@@ -13,38 +13,37 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from router.encoder.base import Vectors
-from router.scorer import Features, Scorer, Singles
-from router.surface import describe
-from training.calibrate import fit_platt
+from router.scorer import Forecast, Scorer, Singles
+from training.alternation import FitSettings, Log, Step, fit_path
+from training.calibrate import Platt, fit_platt
 from training.dataset import Correctness
-from training.metrics import Cells, nll_by_cell
-from training.posterior import Models, Outcomes, infer, start_models, update_models
-from training.process import Basis, Smoother
+from training.folds import deal_folds
+from training.posterior import Posterior
+from training.promises import Misses, like_questions
 
 Floats = NDArray[np.float64]
 
+LARGEST_LOGIT = 13.8  # beyond it a loss no longer grows: one in a million
 MANY_CELLS = 2_000_000  # a grid from which on a second thread pays
 
 
 @dataclass(frozen=True)
-class FitSettings:
-    """How a scorer is fitted. The defaults were chosen by cross-validation on public logs of 26 and 50 models."""
-
-    dim_embedding: int = 8
-    n_landmarks: int = 1500
-    noises: Sequence[float] = (4.0, 2.0, 1.0, 0.5)  # a path: each starts where the one before ended
-    n_rounds: int = 12
-    n_more_rounds: int = 5  # of a warm start
-    n_folds: int = 3
-
-
-@dataclass(frozen=True)
 class Fitted:
-    """A fitted scorer, the noise level that cross-validation chose, and the loss that each level had there."""
+    """A fitted scorer, what it learned of the logged questions, and how it was chosen.
+
+    rows: the train and val questions with outcomes, as row numbers of the data; questions: their embeddings' posterior
+    given text and outcomes; noise: the text side's level that cross-validation chose; nll_by_noise: each level's loss;
+    nll_by_forest_share: the calibrated loss at that level by the forest's share; interval_scale: how much wider
+    intervals are than the process would have them, so that they hold.
+    """
 
     scorer: Scorer
+    rows: NDArray[np.int64]
+    questions: Posterior
     noise: float
+    interval_scale: float
     nll_by_noise: dict[float, float]
+    nll_by_forest_share: dict[float, float]
 
 
 def fit_scorer(data: Correctness, vectors: Vectors, seed: int = 0, settings: FitSettings | None = None) -> Fitted:
@@ -54,35 +53,84 @@ def fit_scorer(data: Correctness, vectors: Vectors, seed: int = 0, settings: Fit
     questions with outcomes there is nothing to cross-fit: ValueError.
     """
     settings = settings or FitSettings()
-    rows = np.flatnonzero((data.split != "test") & data.observed.any(axis=1))
-    folds = _folds(data.groups[rows], settings.n_folds, seed)
+    rows = _rows(data)
+    folds = deal_folds(data.groups[rows], settings.n_folds, seed)
     if len(np.unique(folds)) < 2:
         raise ValueError(
             f"outcomes on {len(rows)} train and val questions: a fit needs two that are no near-duplicates"
         )
-    log = _Log(data.label[rows], vectors[rows], describe([data.prompts[row] for row in rows]))
+    log = Log.of(data, vectors, rows)
     with threadpool_limits(None if data.label.size >= MANY_CELLS else 1):
-        logits = np.zeros((len(settings.noises), *log.label.shape), dtype=np.float32)  # (n_noises, N, M)
-        for k in np.unique(folds):
-            held_out = log.rows(folds == k)
-            for scorer, z in zip(_fit_path(log.rows(folds != k), settings.noises, seed, settings), logits, strict=True):
-                z[folds == k] = scorer.logits(scorer.embed(held_out.vectors, held_out.surface))
-        losses = np.array([_loss_by_question(z, log.label) for z in logits])  # (n_noises, N)
-        chosen = smoothest_within_one_error(losses)
-        platt = fit_platt(logits[chosen], log.label)
-        (scorer,) = _fit_path(log, settings.noises[chosen : chosen + 1], seed, settings)
-    calibrated = replace(scorer, slope=platt.slope, offset=platt.offset)
-    nll = losses.sum(axis=1) / np.count_nonzero(~np.isnan(log.label))
-    return Fitted(calibrated, settings.noises[chosen], dict(zip(settings.noises, nll.tolist(), strict=True)))
+        paths = [fit_path(log.rows(folds != k), settings.noises, seed, settings) for k in np.unique(folds)]
+        logits = _cross_fit(log, folds, [[step.scorer for step in path] for path in paths])  # (n_noises, N, M)
+        by_noise = _loss_by_question(logits, log.label)  # (n_noises, N)
+        level = smoothest_within_one_error(_sum_by_group(by_noise, data.groups[rows]))
+        steps = [
+            path[level].knowing().with_forest(log.rows(folds != k), seed)
+            for k, path in zip(np.unique(folds), paths, strict=True)
+        ]
+        del paths
+        shares = settings.forest_shares
+        mixed = _cross_fit(log, folds, [[replace(s.scorer, forest_share=share) for share in shares] for s in steps])
+        platts = [fit_platt(z, log.label) for z in mixed]  # an average of two views is too timid until calibrated
+        calibrated = np.array([platt.slope * z + platt.offset for platt, z in zip(platts, mixed, strict=True)])
+        by_share = _loss_by_question(calibrated, log.label)  # (n_shares, N)
+        best = int(by_share.sum(axis=1).argmin())
+        width = _interval_scale(log, folds, [_close(step.scorer, shares[best], platts[best]) for step in steps], seed)
+        last = _fit_all(log, settings.noises[level], shares[best], seed, settings)
+    n_cells = np.count_nonzero(~np.isnan(log.label))
+    return Fitted(
+        scorer=_close(last.scorer, shares[best], platts[best], width),
+        rows=rows,
+        questions=last.questions,
+        noise=settings.noises[level],
+        interval_scale=width,
+        nll_by_noise=dict(zip(settings.noises, (by_noise.sum(axis=1) / n_cells).tolist(), strict=True)),
+        nll_by_forest_share=dict(zip(shares, (by_share.sum(axis=1) / n_cells).tolist(), strict=True)),
+    )
+
+
+def refit(
+    data: Correctness, vectors: Vectors, like: Fitted, seed: int = 0, settings: FitSettings | None = None
+) -> Fitted:
+    """Fit other data of the same kind once, with the noise level and the calibration that `like` chose.
+
+    For backtests, which leave out one model or benchmark at a time: several times faster, and nothing is chosen anew.
+    What `like` chose it chose with what is left out; these few numbers are all that a backtest sees of it.
+    """
+    rows = _rows(data)
+    log = Log.of(data, vectors, rows)
+    with threadpool_limits(None if data.label.size >= MANY_CELLS else 1):
+        last = _fit_all(log, like.noise, like.scorer.forest_share, seed, settings or FitSettings())
+    platt = Platt(like.scorer.slope, like.scorer.offset)
+    scorer = _close(last.scorer, like.scorer.forest_share, platt, like.interval_scale)
+    return replace(like, scorer=scorer, rows=rows, questions=last.questions)
+
+
+def _close(scorer: Scorer, forest_share: float, platt: Platt, width: float = 1.0) -> Scorer:
+    """Give an uncalibrated scorer what cross-fitting decided."""
+    signal = np.float32(width**2) * scorer.signal
+    return replace(scorer, signal=signal, forest_share=forest_share, slope=platt.slope, offset=platt.offset)
+
+
+def _fit_all(log: Log, noise: float, forest_share: float, seed: int, settings: FitSettings) -> Step:
+    (last,) = fit_path(log, [noise], seed, settings)
+    return last.knowing().with_forest(log, seed) if forest_share else last.knowing()
+
+
+def _rows(data: Correctness) -> NDArray[np.int64]:
+    return np.flatnonzero((data.split != "test") & data.observed.any(axis=1))
 
 
 def smoothest_within_one_error(losses: Floats) -> int:
     """Choose the first row whose loss is no worse than the best by more than the standard error of the difference.
 
-    losses: summed by question, of shape (n_candidates, n_questions), the smoothest candidate first. Prompts of
-    applications lie farther from the logs than the logs' folds from one another, so of equals the smoother is better
+    losses: summed by group of near-duplicates, (n_candidates, n_groups), the smoothest candidate first. Prompts
+    of applications lie farther from the logs than the logs' folds from one another, so of equals the smoother is better
     (the one-standard-error rule, Breiman et al. 1984).
     """
+    if not np.isfinite(losses).all():
+        raise ValueError("a forecast is not a number: the fit diverged")
     best = losses[losses.sum(axis=1).argmin()]
     for row, loss in enumerate(losses):
         worse = loss - best
@@ -91,88 +139,43 @@ def smoothest_within_one_error(losses: Floats) -> int:
     raise AssertionError("the best is no worse than itself")
 
 
-@dataclass(frozen=True)
-class _Log:
-    """Questions to fit: labels (N, M) with NaN unobserved, raw vectors (N, D), surfaces (N, n_surface)."""
-
-    label: NDArray[np.float32]
-    vectors: Vectors
-    surface: Singles
-
-    def rows(self, rows: NDArray[np.bool_]) -> "_Log":
-        return _Log(self.label[rows], self.vectors[rows], self.surface[rows])
-
-
-def _fit_path(log: _Log, noises: Sequence[float], seed: int, settings: FitSettings) -> list[Scorer]:
-    """Fit a log once for every noise level of the text side, from the first to the last."""
-    features = measure_features(log.vectors, log.surface)
-    basis = Basis.of(features(log.vectors, log.surface), log.surface.shape[1], settings.n_landmarks, seed)
-    outcomes = Outcomes.from_grid(log.label)
-    state = _State.start(outcomes, min(settings.dim_embedding, outcomes.label.shape[1]), seed)
-    scorers = []
-    for i, noise in enumerate(noises):
-        text = Smoother.of(basis, noise)
-        for _ in range(settings.n_more_rounds if i else settings.n_rounds):
-            state = state.alternate(outcomes, text)
-        scorers.append(state.scorer(features, text))
-    return scorers
+def _cross_fit(log: Log, folds: NDArray[np.int64], scorers: Sequence[Sequence[Scorer]]) -> Singles:
+    """Forecast each fold by the scorers fitted without it, which share landmarks; logits (n_scorers, N, M)."""
+    logits = np.zeros((len(scorers[0]), *log.label.shape), dtype=np.float32)
+    for k, fitted in zip(np.unique(folds), scorers, strict=True):
+        held_out = log.rows(folds == k)
+        points = fitted[0].features(held_out.vectors, held_out.surface)
+        similarity = fitted[0].similarity(points)
+        logits[:, folds == k] = [scorer.logits(scorer.embed_points(points, similarity)) for scorer in fitted]
+    return logits
 
 
-@dataclass(frozen=True)
-class _State:
-    """Where the alternation stands; mean, forecast: (N, K); residual: (K, K)."""
-
-    models: Models
-    mean: Floats
-    forecast: Floats
-    residual: Floats
-
-    @classmethod
-    def start(cls, outcomes: Outcomes, dim: int, seed: int) -> "_State":
-        nothing = np.zeros((len(outcomes.label), dim))
-        return cls(start_models(outcomes, dim, seed), nothing, nothing, np.eye(dim))
-
-    def alternate(self, outcomes: Outcomes, text: Smoother) -> "_State":
-        """Questions, then models, then text; the text's forecast of a question never saw its own outcomes."""
-        questions = infer(outcomes, self.models, self.forecast, self.residual, start=self.mean)
-        models = update_models(outcomes, self.models, questions)
-        forecast = text.leave_one_out(questions.mean)
-        error = questions.mean - forecast
-        residual = questions.covariance.mean(axis=0) + error.T @ error / len(error)
-        return _State(models, questions.mean, forecast, residual)
-
-    def scorer(self, features: Features, text: Smoother) -> Scorer:
-        """Freeze it for serving, uncalibrated."""
-        return Scorer(
-            features,
-            landmarks=text.basis.landmarks,
-            weights=text.weights(self.mean).astype(np.float32),
-            prior_mean=self.mean.mean(axis=0).astype(np.float32),
-            residual=self.residual.astype(np.float32),
-            model_embedding=self.models.embedding.astype(np.float32),
-            model_bias=self.models.bias.astype(np.float32),
+def _interval_scale(log: Log, folds: NDArray[np.int64], scorers: Sequence[Scorer], seed: int) -> float:
+    """By what factor intervals must be wider, so that they hold the shares of right answers among like questions."""
+    parts = []
+    for k, scorer in zip(np.unique(folds), scorers, strict=True):
+        held_out = log.rows(folds == k)
+        parts.append((np.flatnonzero(folds == k), scorer.forecast(held_out.vectors, held_out.surface)))
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    forecast = Forecast(
+        *(
+            np.concatenate([getattr(part, name) for _, part in parts])[order]
+            for name in ("p_correct", "low", "high", "novelty")
         )
-
-
-def measure_features(vectors: Vectors, surface: Singles) -> Features:
-    """Learn the centre and scale of questions' vectors and surfaces."""
-    scale = surface.std(axis=0)
-    return Features(
-        vector_mean=vectors.mean(axis=0, dtype=np.float64).astype(np.float32),
-        surface_mean=surface.mean(axis=0, dtype=np.float64).astype(np.float32),
-        surface_scale=np.where(scale > 1e-6, scale, 1).astype(np.float32),  # a constant feature says nothing
     )
+    points = scorers[0].features(log.vectors, log.surface)
+    return Misses.of(log.label, forecast, like_questions(points, seed=seed)).scale()
 
 
 def _loss_by_question(logits: Singles, label: NDArray[np.float32]) -> Floats:
-    """Sum the log losses of uncalibrated logits over each question's observed cells, of shape (n_questions,)."""
-    cells = Cells.from_grid(label, 1 / (1 + np.exp(-logits.astype(np.float64))))
-    return np.bincount(cells.question, weights=nll_by_cell(cells), minlength=len(label)).astype(np.float64)
+    """Sum the log losses of candidates' logits (n_candidates, N, M) over each question's cells, (.., N)."""
+    losses = np.zeros(logits.shape[:2])
+    for z, loss in zip(np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT), losses, strict=True):
+        cells = np.where(np.isnan(label), 0, np.logaddexp(np.float32(0), z) - label * z)  # (N, M)
+        loss[:] = cells.sum(axis=1, dtype=np.float64)
+    return losses
 
 
-def _folds(groups: NDArray[np.int64], n_folds: int, seed: int) -> NDArray[np.int64]:
-    """Deal near-duplicate groups into folds, of shape (n_questions,)."""
-    distinct, group = np.unique(groups, return_inverse=True)
-    shuffled = np.random.default_rng(seed).permutation(len(distinct))
-    folds: NDArray[np.int64] = shuffled[group] % min(n_folds, max(len(distinct), 1))
-    return folds
+def _sum_by_group(losses: Floats, groups: NDArray[np.int64]) -> Floats:
+    _, group = np.unique(groups, return_inverse=True)
+    return np.array([np.bincount(group, weights=loss) for loss in losses])

@@ -133,7 +133,9 @@ def no_worse_as_it_stood(challenger: Cells, champion: Cells, groups: NDArray[np.
     if difference == 0:
         measured += "no difference"
     elif difference < 0:
-        measured += f"better by {-difference:.4f} (standard error {error:.4f})"
+        measured += f"better by {-difference:.4f} ({_told(error)})"
+    elif np.isnan(error):
+        measured += f"worse by {difference:.4f}, and {_told(error)} that would excuse it"
     else:
         comparison = "no more than" if passed else "more than"
         measured += f"worse by {difference:.4f}, {comparison} its standard error {error:.4f}"
@@ -171,7 +173,7 @@ def _better_than_model_mean_since(engine: Engine, challenger: Artifact, test: Co
         f"on the {len(loss):,} held-out outcomes ({n_questions:,} questions) added since, NLL {loss.mean():.4f} "
         f"against model mean's {mean.mean():.4f}: "
         + (f"better by {-difference:.4f}" if passed else f"not better, by {difference:.4f}")
-        + f" (standard error {error:.4f})"
+        + f" ({_told(error)})"
     )
     figures = {
         "n_cells": len(loss),
@@ -182,6 +184,13 @@ def _better_than_model_mean_since(engine: Engine, challenger: Artifact, test: Co
         "standard_error": None if np.isnan(error) else error,
     }
     return Finding(name, passed, sentence, figures)
+
+
+def _told(error: float) -> str:
+    """A standard error in words; NaN is that of a single group."""
+    if np.isnan(error):
+        return "from one group of near-duplicate questions no standard error can be told"
+    return f"standard error {error:.4f}"
 
 
 def _test_part(log: CorrectnessLog) -> Correctness:

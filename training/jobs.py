@@ -15,8 +15,9 @@ from typing import Any
 from sqlalchemy import Engine
 
 from data import promotions, queries
-from data.locks import holding
+from data.locks import LOGS, holding, sharing
 from data.queries import JobRow
+from data.splits import group_questions
 from router.artifact import Artifact, read_artifact
 from training.dataset import Correctness
 from training.errors import TrainingError
@@ -73,7 +74,8 @@ def retrain(
         run_id = promotions.start_job(engine, RETRAIN, where)
         started = time.perf_counter()
         try:
-            ended = _run(engine, artifacts_root, run_id, encoder_spec, seed, force, on_progress)
+            with sharing(engine, LOGS):
+                ended = _run(engine, artifacts_root, run_id, encoder_spec, seed, force, on_progress)
         except BaseException as error:
             status = "failed" if isinstance(error, Exception) else "interrupted"
             said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -108,6 +110,7 @@ def _run(
     row = queries.champion(engine)
     champion = None if row is None else read_artifact(champion_folder(row, artifacts_root))
     if champion is not None and not force and encoder_spec in (None, champion.manifest.encoder):
+        group_questions(engine)  # those that feedback brought have no split yet
         data = Correctness.from_log(queries.read_log(engine))
         if data.fingerprint() == champion.manifest.data_fingerprint:
             reason = f"the logs are those that the champion {champion.id} was trained on; --force trains all the same"

@@ -18,6 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from router.encoder.base import Vectors
 from training.calibrate import fit_platt
 from training.dataset import Correctness
+from training.folds import deal_folds
 from training.threads import torch_threads
 
 Floats = NDArray[np.float64]
@@ -104,7 +105,7 @@ def biased_mf(data: Correctness, vectors: Vectors, seed: int = 0, settings: MFSe
     settings = settings or MFSettings()
     train, val = data.part("train"), data.part("val")
     fit_on, choose_on = _Part.of(data, vectors, train), _Part.of(data, vectors, val)
-    folds = _folds(data.groups[val], settings.n_folds, seed)
+    folds = torch.as_tensor(deal_folds(data.groups[val], settings.n_folds, seed))
     everything = _Best(torch.ones(len(val), dtype=torch.bool))
     held_out = [_Best(folds != k) for k in range(int(folds.max()) + 1)]
     with torch_threads(1 if data.label.size < MANY_CELLS else torch.get_num_threads()):
@@ -184,10 +185,3 @@ def _squared_norm(network: BiasedMF) -> Tensor:
 def _cell_loss(logits: Tensor, part: _Part) -> Tensor:
     """Cross-entropy of every cell, 0 where unobserved, (N, M)."""
     return binary_cross_entropy_with_logits(logits, part.label, reduction="none") * part.mask
-
-
-def _folds(groups: NDArray[np.int64], n_folds: int, seed: int) -> Tensor:
-    """Deal near-duplicate groups into folds, of shape (N,)."""
-    distinct, group = np.unique(groups, return_inverse=True)
-    shuffled = np.random.default_rng(seed).permutation(len(distinct))
-    return torch.as_tensor(shuffled[group] % min(n_folds, max(len(distinct), 1)))

@@ -7,24 +7,31 @@ grid. Unobserved cells weigh nothing. It knows no text and no vectors: f is hand
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]  # what has a cell's size
+
+Reals = Floats | Singles
+F = TypeVar("F", Floats, Singles)
+LONGEST_STEP = 2.0  # of a question's logits, in one step of Newton's method
+CHUNK = 2048  # questions worked on together, so that they stay in the cache
 
 
 @dataclass(frozen=True)
 class Outcomes:
     """A grid of outcomes: label (N, M) with unobserved cells as 0, and weight (N, M), 0 where unobserved."""
 
-    label: Floats
-    weight: Floats
+    label: Singles
+    weight: Singles
 
     @classmethod
     def from_grid(cls, label: NDArray[np.float32]) -> "Outcomes":
         observed = ~np.isnan(label)
-        return cls(np.where(observed, label, 0).astype(np.float64), observed.astype(np.float64))
+        return cls(np.where(observed, label, 0).astype(np.float32), observed.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,14 @@ class Models:
     embedding: Floats
     bias: Floats
     precision: float = 1.0
+
+    def theta(self) -> Floats:
+        """Embedding and bias side by side, (M, K+1)."""
+        return np.hstack([self.embedding, self.bias[:, None]])
+
+    def shrinkage(self) -> Floats:
+        """The prior's precision of each of (embedding, bias), (K+1,): a bias is held a tenth as tight."""
+        return np.append(np.full(self.embedding.shape[1], self.precision), 0.1 * self.precision) + 1e-9
 
     def variance_of_logit(self, covariance: Floats) -> Floats:
         """The variance u . C u of logits under embeddings' covariance C, (K, K) or (N, K, K): (M,) or (N, M)."""
@@ -74,17 +89,33 @@ def infer(
     prior_mean: (N, K); prior: covariance (K, K). A question without outcomes keeps its prior.
     """
     n, dim = prior_mean.shape
-    u = models.embedding
-    outer = (u[:, :, None] * u[:, None, :]).reshape(-1, dim * dim)  # (M, K*K)
+    u, bias = models.embedding, models.bias.astype(np.float32)
+    single = u.astype(np.float32)
+    outer = (single[:, :, None] * single[:, None, :]).reshape(-1, dim * dim)  # (M, K*K)
     precision = np.linalg.inv(prior)
     t = (prior_mean if start is None else start).copy()
-    for step in range(steps + 1):
-        p = _sigmoid(t @ u.T + models.bias)  # (N, M)
-        hessian = ((outcomes.weight * p * (1 - p)) @ outer).reshape(n, dim, dim) + precision
-        if step < steps:
-            gradient = (outcomes.weight * (outcomes.label - p)) @ u - (t - prior_mean) @ precision
-            t += np.linalg.solve(hessian, gradient[..., None])[..., 0]
-    return Posterior(t, np.linalg.inv(hessian))
+    for _ in range(steps):
+        p = sigmoid(t.astype(np.float32) @ single.T + bias)  # (N, M)
+        covariance = _inverse(((outcomes.weight * p * (1 - p)) @ outer).reshape(n, dim, dim) + precision)
+        gradient = (outcomes.weight * (outcomes.label - p)) @ single - (t - prior_mean) @ precision
+        step = np.einsum("nkl,nl->nk", covariance, gradient)
+        furthest = np.abs(step.astype(np.float32) @ single.T).max(axis=1, initial=1e-6)[:, None]  # in logits
+        t += step * np.minimum(1, LONGEST_STEP / furthest)  # far off, Newton overshoots
+    return Posterior(t, covariance)
+
+
+def _inverse(matrices: Floats) -> Floats:
+    """Invert symmetric positive definite matrices of shape (N, K, K), all at once, by Gauss-Jordan elimination."""
+    inverse = np.empty_like(matrices)
+    for start in range(0, len(matrices), CHUNK):
+        a = np.ascontiguousarray(matrices[start : start + CHUNK].transpose(1, 2, 0))  # (K, K, chunk)
+        for j in range(len(a)):
+            pivot = 1 / a[j, j]
+            row, column = a[j] * pivot, a[:, j].copy()
+            a -= column[:, None] * row
+            a[j], a[:, j], a[j, j] = row, -column * pivot, pivot
+        inverse[start : start + CHUNK] = a.transpose(2, 0, 1)
+    return inverse
 
 
 def update_models(outcomes: Outcomes, models: Models, questions: Posterior, steps: int = 2) -> Models:
@@ -94,28 +125,71 @@ def update_models(outcomes: Outcomes, models: Models, questions: Posterior, step
     by the probit approximation, E[sigmoid(z) t] = p t + E[sigmoid'(z)] C u.
     """
     n, dim = questions.mean.shape
-    joined = np.hstack([questions.mean, np.ones((n, 1))])  # (N, K+1)
+    joined = np.ones((n, dim + 1), dtype=np.float32)  # (N, K+1)
+    joined[:, :dim] = questions.mean
     outer = (joined[:, :, None] * joined[:, None, :]).reshape(n, -1)  # (N, (K+1)^2)
-    covariance = questions.covariance.reshape(n, -1)  # (N, K*K)
-    shrinkage = np.append(np.full(dim, models.precision), 0.1 * models.precision)
+    covariance = questions.covariance.reshape(n, -1).astype(np.float32)  # (N, K*K)
+    shrinkage = models.shrinkage()
     for _ in range(steps):
-        theta = np.hstack([models.embedding, models.bias[:, None]])  # (M, K+1)
-        variance = models.variance_of_logit(questions.covariance)  # (N, M)
-        scale = 1 / np.sqrt(1 + np.pi / 8 * variance)
-        p = _sigmoid(scale * (joined @ theta.T))  # (N, M)
+        theta = models.theta()  # (M, K+1)
+        u = models.embedding.astype(np.float32)
+        variance = covariance @ (u[:, :, None] * u[:, None, :]).reshape(-1, dim * dim).T  # (N, M)
+        scale = 1 / np.sqrt(1 + np.float32(np.pi / 8) * variance)
+        p = sigmoid(scale * (joined @ theta.T.astype(np.float32)))  # (N, M)
         slope = outcomes.weight * p * (1 - p) * scale
         spread = (slope.T @ covariance).reshape(-1, dim, dim)  # (M, K, K)
-        gradient = (outcomes.weight * (outcomes.label - p)).T @ joined  # (M, K+1)
+        gradient = ((outcomes.weight * (outcomes.label - p)).T @ joined).astype(np.float64)  # (M, K+1)
         gradient[:, :dim] -= np.einsum("mkl,ml->mk", spread, models.embedding)
         gradient -= shrinkage * (theta - theta.mean(axis=0))
-        hessian = (slope.T @ outer).reshape(-1, dim + 1, dim + 1)
+        hessian = (slope.T @ outer).reshape(-1, dim + 1, dim + 1).astype(np.float64)
         hessian[:, :dim, :dim] += spread
-        hessian += np.diag(shrinkage + 1e-9)
+        hessian += np.diag(shrinkage)
         theta = theta + np.linalg.solve(hessian, gradient[..., None])[..., 0]
         models = replace(models, embedding=theta[:, :dim], bias=theta[:, dim])
     return models
 
 
-def _sigmoid(z: Floats) -> Floats:
-    p: Floats = 1 / (1 + np.exp(-np.clip(z, -30, 30)))
+def covariance_of_models(outcomes: Outcomes, models: Models, questions: Posterior) -> Floats:
+    """How unsure the models' embeddings and biases are, (M, K+1, K+1), by a Laplace approximation.
+
+    The Fisher information is that of `evidence`, of all models at once.
+    """
+    n, dim = questions.mean.shape
+    u, bias = models.embedding.astype(np.float32), models.bias.astype(np.float32)
+    information = np.zeros((len(u), dim + 1, dim + 1))
+    for start in range(0, n, CHUNK):
+        mean = questions.mean[start : start + CHUNK].astype(np.float32)  # (n, K)
+        covariance = questions.covariance[start : start + CHUNK].astype(np.float32)
+        by_covariance = np.tensordot(u, covariance, axes=(1, 1))  # (M, n, K): C u
+        z = u @ mean.T + bias[:, None]  # (M, n)
+        s = 1 / np.sqrt(1 + np.float32(np.pi / 8) * np.einsum("mnk,mk->mn", by_covariance, u))
+        p = sigmoid(s * z)
+        slope = np.empty((len(u), len(mean), dim + 1), dtype=np.float32)
+        slope[..., :dim] = s[..., None] * mean - (np.float32(np.pi / 8) * s**3 * z)[..., None] * by_covariance
+        slope[..., dim] = s
+        weight = outcomes.weight[start : start + CHUNK].T * p * (1 - p)
+        information += slope.transpose(0, 2, 1) @ (slope * weight[..., None])
+    covariance_of: Floats = np.linalg.inv(information + np.diag(models.shrinkage()))
+    return covariance_of
+
+
+def evidence(theta: Floats, questions: Posterior, label: Reals, weight: Reals) -> tuple[Floats, Floats]:
+    """What one model's outcomes say of its theta = (embedding, bias), the questions' uncertainty integrated out.
+
+    With P(y = 1) = sigmoid(s z), z = u . t + b and s = 1 / sqrt(1 + pi u C u / 8): the gradient of the log-likelihood,
+    (K+1,), and its Fisher information, (K+1, K+1).
+    """
+    u, n = theta[:-1], len(label)
+    by_covariance = (questions.covariance.reshape(-1, len(u)) @ u).reshape(n, -1)  # (N, K): C u
+    z = questions.mean @ u + theta[-1]
+    s = 1 / np.sqrt(1 + np.pi / 8 * (by_covariance @ u))
+    p = sigmoid(s * z)
+    slope = s[:, None] * np.hstack([questions.mean, np.ones((n, 1))])  # (N, K+1): d(s z) / d theta
+    slope[:, :-1] -= (np.pi / 8 * s**3 * z)[:, None] * by_covariance
+    return slope.T @ (weight * (label - p)), slope.T @ (slope * (weight * p * (1 - p))[:, None])
+
+
+def sigmoid(z: F) -> F:
+    """The logistic function, of logits held within (-30, 30), in their precision."""
+    p: F = (1 / (1 + np.exp(-np.clip(z, -30, 30)))).astype(z.dtype, copy=False)
     return p

@@ -14,9 +14,13 @@ def report(
     database: Annotated[
         str | None, typer.Option(help="Database URL; default EMBEDROUTER_DATABASE_URL or SQLite in var/.")
     ] = None,
+    stability: Annotated[bool, typer.Option(help="Fit once more with another seed and compare.")] = True,
+    controls: Annotated[
+        Path | None, typer.Option(help="Controls to show: the JSON of tests/benchmarks/bench_controls.py.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
-    """Write a self-contained HTML page on an artifact: comparison, forecast accuracies, calibration, model map.
+    """Write a self-contained HTML page on an artifact: comparison, cost, calibration, forecasts, what it knows.
 
     The file needs no network; send it to whoever asks.
 
@@ -32,10 +36,19 @@ def report(
 
     from data.database import opened
     from training.report.build import build_report
+    from training.report.controls import read_controls
     from training.report.page import write_page
 
-    with opened(database) as engine, Console(stderr=True).status("writing the report"):
-        built = build_report(engine, artifact)
+    shown = read_controls(controls) if controls else ()
+
+    with opened(database) as engine, Console(stderr=True).status("writing the report") as status:
+        built = build_report(
+            engine,
+            artifact,
+            stability=stability,
+            controls=shown,
+            on_progress=lambda step: status.update(f"writing the report: {step}"),
+        )
         write_page(built, output)
     if as_json:
         print(json.dumps({"artifact": built.artifact_id, "output": str(output), "bytes": output.stat().st_size}))

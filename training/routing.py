@@ -23,8 +23,9 @@ class RoutingBench:
     """The pool on the test questions that all of it answered.
 
     rows: row numbers in the data set, of shape (n_questions,); columns: model columns, of shape (n_models,);
-    label: of shape (n_questions, n_models); cost, expected_cost: likewise, USD a request, NaN where a price is unknown
-    (what each answer cost, and what the train questions let one expect); train_accuracy: of shape (n_models,).
+    label: of shape (n_questions, n_models); cost, expected_cost: likewise, USD a request, NaN where a price or a
+    length is unknown: what each answer cost, which counts, and what was expected, which choices see;
+    train_accuracy: of shape (n_models,).
     """
 
     rows: NDArray[np.int64]
@@ -35,23 +36,27 @@ class RoutingBench:
     train_accuracy: Floats
 
     @classmethod
-    def from_data(cls, data: Correctness, split: str = "test") -> "RoutingBench":
-        """Fix the pool on the train questions and lay out the questions of `split` that all of it answered."""
+    def from_data(cls, data: Correctness, split: str = "test", tokens: Floats | None = None) -> "RoutingBench":
+        """Fix the pool on the train questions and lay out the questions of `split` that all of it answered.
+
+        tokens: the expected lengths of answers, of shape (n_questions, n_models), NaN where unknown; without them, each
+        model's mean. An answer whose length was not logged is counted as long as expected.
+        """
         train = data.part("train")
         columns = np.flatnonzero(data.observed[train].mean(axis=0) >= POOL_COVERAGE)
         candidates = data.part(split)
         rows = candidates[data.observed[np.ix_(candidates, columns)].all(axis=1)]
         input_tokens = np.array([len(data.prompts[i]) / CHARS_PER_TOKEN for i in rows])
-        mean_tokens = mean_output_tokens(data)[columns]  # (M,)
-        tokens = data.output_tokens[np.ix_(rows, columns)].astype(np.float64)
+        expected = mean_output_tokens(data)[columns] if tokens is None else tokens[np.ix_(rows, columns)]
+        actual = data.output_tokens[np.ix_(rows, columns)].astype(np.float64)
         prices = data.prices[columns]  # (M, 2)
         price_of_input = input_tokens[:, None] * prices[:, 0] / 1e6
         return cls(
             rows=rows,
             columns=columns,
             label=data.label[np.ix_(rows, columns)].astype(np.float64),
-            cost=price_of_input + np.where(np.isnan(tokens), mean_tokens, tokens) * prices[:, 1] / 1e6,
-            expected_cost=price_of_input + mean_tokens * prices[:, 1] / 1e6,
+            cost=price_of_input + np.where(np.isnan(actual), expected, actual) * prices[:, 1] / 1e6,
+            expected_cost=price_of_input + expected * prices[:, 1] / 1e6,
             train_accuracy=np.array([np.nanmean(data.label[train, column]) for column in columns], dtype=np.float64),
         )
 
@@ -61,8 +66,8 @@ class RoutingBench:
         return len(self.columns) >= 2 and len(self.rows) >= 1
 
     def priced(self) -> "RoutingBench":
-        """The part of the pool whose prices are known, with its own best single model."""
-        known = np.flatnonzero(~np.isnan(self.expected_cost).any(axis=0))
+        """The part of the pool whose costs are known, with its own best single model."""
+        known = np.flatnonzero(~np.isnan(self.expected_cost + self.cost).any(axis=0))
         return RoutingBench(
             rows=self.rows,
             columns=self.columns[known],
@@ -103,8 +108,8 @@ class RoutingBench:
 
 
 def mean_output_tokens(data: Correctness) -> Floats:
-    """Average each model's answer length over the train questions, of shape (n_models,); NaN where unknown."""
-    tokens = data.output_tokens[data.part("train")].astype(np.float64)
+    """Average each model's answer length over train and val questions, of shape (n_models,); NaN where unknown."""
+    tokens = data.output_tokens[data.split != "test"].astype(np.float64)
     known = ~np.isnan(tokens)
     count = known.sum(axis=0)
     total = np.where(known, tokens, 0).sum(axis=0)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.console import Group
 from rich.table import Table
@@ -70,6 +71,29 @@ def _notes(figures: dict[str, Any]) -> list[str]:
             f"{routing['n_models']} of {figures['dataset']['n_models']} models (seen on 95% of train)"
         )
         notes.append(f"best single model: {figures['best_single_model']}, chosen on train")
+    return notes + _cost_notes(figures.get("cost_forecast"))
+
+
+def _cost_notes(error: dict[str, Any] | None) -> list[str]:
+    """How wrong the expected lengths and costs of answers are, beside models' means."""
+    if error is None:
+        return ["cost: not judged, no test answer's length is in the log"]
+    notes = []
+    for name, n_models in (("tokens", error["n_models"]), ("cost", error["n_priced_models"])):
+        ours = error[name]
+        if ours is None:
+            notes.append("cost of answers: not judged, no model with logged lengths has a price")
+            continue
+        mean = ours["model_mean"]
+        low, high = ours["minus_model_mean_ci95"]["relative_error"]
+        within, mean_within = (np.exp(m["median_absolute_log_error"]) for m in (ours, mean))
+        notes.append(
+            f"{name} of answers, {n_models} models: half within a factor of {within:.2f}, absolute error "
+            f"{ours['relative_error']:.1%} of the total (model mean {mean_within:.2f}, {mean['relative_error']:.1%}; "
+            f"difference {low:+.1%} to {high:+.1%})"
+        )
+    if n_estimated := error["n_models_estimated_from_characters"]:
+        notes.append(f"answers' tokens of {n_estimated} models are estimated: their characters / 4")
     return notes
 
 

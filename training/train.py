@@ -14,12 +14,18 @@ import numpy as np
 from sqlalchemy import Engine
 
 from data import promotions, queries
+from data.locks import LOGS, sharing
+from data.splits import group_questions
 from router.artifact import Artifact, Manifest, write_artifact
+from router.costs import Costs
 from router.encoder.base import Encoder
 from router.encoder.registry import fit_encoder
+from router.logged import LoggedQuestions
 from training.dataset import Correctness, require_every_split
 from training.errors import TrainingError
-from training.evaluate import QUICK_BASELINES, Comparison, compare
+from training.evaluate import QUICK_BASELINES, compare
+from training.fit import Fitted
+from training.pace import fit_pace
 from training.routing import mean_output_tokens
 from training.vectors import question_vectors
 
@@ -44,6 +50,11 @@ def train(
     on_progress: Progress = lambda _: None,
 ) -> Trained:
     """Read the logs, encode, fit, calibrate, compare, and write the artifact; the same logs give the same artifact."""
+    with sharing(engine, LOGS):
+        return _train(engine, artifacts_root, encoder_spec, seed, on_progress)
+
+
+def _train(engine: Engine, artifacts_root: Path, encoder_spec: str, seed: int, on_progress: Progress) -> Trained:
     started = time.perf_counter()
     on_progress("reading the logs")
     data = read_correctness(engine)
@@ -59,8 +70,13 @@ def train(
         on_progress=on_progress,
     )
     on_progress("writing the artifact")
-    manifest = _manifest(data, encoder, encoder_spec, comparison, seed)
-    artifact = write_artifact(artifacts_root, manifest, comparison.fitted.scorer, encoder)
+    fitted = comparison.fitted
+    figures = comparison.figures | {"fit": _choices(fitted)}
+    manifest = _manifest(data, encoder, encoder_spec, figures, seed)
+    pace = fit_pace(queries.timings(engine), data.model_names)
+    costs = Costs(comparison.lengths.forecaster, pace)
+    questions = LoggedQuestions.of(data.keys[fitted.rows], fitted.questions.mean, fitted.questions.covariance)
+    artifact = write_artifact(artifacts_root, manifest, fitted.scorer, encoder, costs, questions)
     promotions.add_artifact(
         engine,
         artifact_id=artifact.id,
@@ -68,13 +84,14 @@ def train(
         encoder_fingerprint=manifest.encoder_fingerprint,
         data_fingerprint=manifest.data_fingerprint,
         outcome_watermark=manifest.outcome_watermark,
-        metrics=comparison.figures,
+        metrics=figures,
     )
-    return Trained(artifact, comparison.figures, time.perf_counter() - started)
+    return Trained(artifact, figures, time.perf_counter() - started)
 
 
 def read_correctness(engine: Engine) -> Correctness:
     """Read the whole log from SQL; TrainingError where a split has no outcomes, saying what is there."""
+    group_questions(engine)  # those that feedback brought have no split yet
     log = queries.read_log(engine)
     if log.cells.empty:
         raise TrainingError("the database holds no outcomes; `embedrouter import long PATH` brings some")
@@ -83,18 +100,29 @@ def read_correctness(engine: Engine) -> Correctness:
     return data
 
 
-def _manifest(data: Correctness, encoder: Encoder, encoder_spec: str, comparison: Comparison, seed: int) -> Manifest:
+def _manifest(data: Correctness, encoder: Encoder, encoder_spec: str, figures: dict[str, Any], seed: int) -> Manifest:
     tokens = mean_output_tokens(data)
     return Manifest(
         model_names=data.model_names,
         expected_output_tokens=tuple(None if np.isnan(n) else round(float(n), 1) for n in tokens),
+        output_tokens_estimated=tuple(name in data.estimated_tokens for name in data.model_names),
         encoder=encoder_spec,
         encoder_fingerprint=encoder.fingerprint,
         data_fingerprint=data.fingerprint(),
         outcome_watermark=data.watermark,
         seed=seed,
-        metrics=_without_timings(comparison.figures),
+        metrics=_without_timings(figures),
     )
+
+
+def _choices(fitted: Fitted) -> dict[str, Any]:
+    """What cross-validation chose, and each candidate's loss: of the process's noise, then of the forest's share."""
+    return {
+        "noise": fitted.noise,
+        "forest_share": fitted.scorer.forest_share,
+        "by_noise": [{"noise": noise, "nll": nll} for noise, nll in fitted.nll_by_noise.items()],
+        "by_forest_share": [{"share": share, "nll": nll} for share, nll in fitted.nll_by_forest_share.items()],
+    }
 
 
 def _without_timings(figures: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from router.encoder.base import Vectors
 from router.encoder.registry import fit_encoder
 from router.surface import describe
 from training import baselines
+from training.alternation import FitSettings
 from training.dataset import Correctness
 from training.evaluate import Method
 from training.fit import fit_scorer
@@ -44,6 +45,18 @@ def surface_only(data: Correctness, vectors: Vectors, seed: int = 0) -> NDArray[
     return embedrouter(data, np.zeros_like(vectors), seed)
 
 
+def process_only(data: Correctness, vectors: Vectors, seed: int = 0) -> NDArray[np.float64]:
+    """The default without its forest."""
+    fitted = fit_scorer(data, vectors, seed, FitSettings(forest_shares=(0.0,)))
+    return fitted.scorer.p_correct(vectors, describe(data.prompts))
+
+
+def forest_only(data: Correctness, vectors: Vectors, seed: int = 0) -> NDArray[np.float64]:
+    """The default without its process, which still teaches the forest."""
+    fitted = fit_scorer(data, vectors, seed, FitSettings(forest_shares=(1.0,)))
+    return fitted.scorer.p_correct(vectors, describe(data.prompts))
+
+
 METHODS: Mapping[str, Method] = {
     "model_mean": baselines.model_mean,
     "benchmark_mean": baselines.benchmark_mean,
@@ -51,6 +64,8 @@ METHODS: Mapping[str, Method] = {
     "biased_mf": biased_mf,
     "surface_only": surface_only,
     "words_only": words_only,
+    "process_only": process_only,
+    "forest_only": forest_only,
     DEFAULT: embedrouter,
 }
 

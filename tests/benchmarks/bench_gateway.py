@@ -20,7 +20,6 @@ import aiohttp
 import httpx
 import uvicorn
 from fastapi import FastAPI, Request
-from httpx_aiohttp import AiohttpTransport
 from starlette.responses import Response
 
 from data.database import ready_engine
@@ -75,8 +74,7 @@ def serve_upstream(port: int, ready: Event) -> None:
 def serve_bare(port: int, ready: Event, upstream_url: str) -> None:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        async with httpx.AsyncClient(transport=AiohttpTransport(client=session)) as client:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
             app.state.client = client
             ready.set()
             yield
@@ -85,10 +83,11 @@ def serve_bare(port: int, ready: Event, upstream_url: str) -> None:
 
     @app.post("/v1/chat/completions")
     async def forward(request: Request) -> Response:
-        client: httpx.AsyncClient = request.app.state.client
+        client: aiohttp.ClientSession = request.app.state.client
         headers = {"content-type": "application/json"}
-        answer = await client.post(f"{upstream_url}/chat/completions", content=await request.body(), headers=headers)
-        return Response(answer.content, answer.status_code, media_type="application/json")
+        url = f"{upstream_url}/chat/completions"
+        async with client.post(url, data=await request.body(), headers=headers) as answer:
+            return Response(await answer.read(), answer.status, media_type="application/json")
 
     uvicorn.run(app, port=port, access_log=False, log_level="warning")
 

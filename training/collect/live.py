@@ -13,6 +13,7 @@ import httpx
 from sqlalchemy import Engine
 
 from data.demo.question import Question, is_correct
+from data.locks import LOGS, sharing
 from data.observations import ModelRef, NewQuestion, Observation, QuestionRef
 from data.queries import ModelRow, observed_pairs, pool_models
 from data.splits import group_questions
@@ -59,6 +60,20 @@ def collect(
     on_progress: Progress = lambda _n_done, _n_all: None,
 ) -> Collected:
     """Ask `models` all `questions` at an OpenAI-compatible `base_url` and store what is graded under `source`."""
+    with sharing(engine, LOGS):
+        return _collect(engine, questions, models, base_url, source, concurrency, api_key, on_progress)
+
+
+def _collect(
+    engine: Engine,
+    questions: Sequence[Question],
+    models: Sequence[str],
+    base_url: str,
+    source: str,
+    concurrency: int,
+    api_key: str | None,
+    on_progress: Progress,
+) -> Collected:
     news = [NewQuestion(q.question_id, q.prompt, benchmark=q.family, gold=q.gold) for q in questions]
     question_refs = add_questions(engine, news)
     group_questions(engine)

@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from markupsafe import escape
 from numpy.typing import NDArray
 
-from training.report.build import Accuracies, ModelMap, Reliability, Report, SingleModels
-from training.report.words import METHOD_NAMES
+from training.model_map import ModelMap
+from training.report.accuracies import Accuracies
+from training.report.build import Report, SingleModels
+from training.report.calibration_charts import error_chart, forecast_panels, promise_chart
+from training.report.probe_charts import gain_chart
+from training.report.reliability import Reliability
+from training.report.words import METHOD_NAMES, plain
 
 Floats = NDArray[np.float64]
 
@@ -24,11 +28,16 @@ CHARACTER_WIDTH, LINE_HEIGHT, LABEL_LIFT, POINT_RADIUS = 0.0075, 0.02, 0.017, 0.
 
 def draw(report: Report) -> dict[str, go.Figure]:
     """Make the charts that there is something to draw of, by the id of their place on the page."""
+    gains = None if report.probe is None else report.probe.gains
     charts: dict[str, go.Figure | None] = {
         "curve": _cost_quality(report.comparison, report.single_models),
-        "accuracy": None if report.accuracies is None else _accuracy(report.accuracies),
         "reliability": None if report.reliability is None else _reliability(report.reliability),
+        "promises": promise_chart(report.promises) if report.promises else None,
+        "errors": error_chart(report.errors),
+        **({} if report.accuracies is None else forecast_panels(report.accuracies)),
+        "accuracy": None if report.accuracies is None else _accuracy(report.accuracies),
         "map": None if report.model_map is None else _model_map(report.model_map),
+        "gains": None if gains is None else gain_chart(gains),
     }
     return {name: figure for name, figure in charts.items() if figure is not None}
 
@@ -153,11 +162,6 @@ def _model_map(model_map: ModelMap) -> go.Figure:
     figure.update_xaxes(title=f"first component, {shares[0]:.0%} of the differences", zeroline=False)
     figure.update_yaxes(title=f"second component, {shares[1]:.0%}", zeroline=False, scaleanchor="x")
     return figure
-
-
-def plain(text: str) -> str:
-    """A name as text: without markup, and without plotly's own placeholders."""
-    return str(escape(text)).replace("%{", "%&#123;")
 
 
 def _add_diagonal(figure: go.Figure) -> None:

@@ -5,14 +5,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from training.report.build import Accuracies, Report
+from training.report.accuracies import Accuracies
+from training.report.build import Report, SingleModels
 from training.report.charts import draw
-from training.report.words import METHOD_NAMES, METHOD_NOTES, summarize
+from training.report.probe_charts import gain_height
+from training.report.words import (
+    METHOD_NAMES,
+    METHOD_NOTES,
+    signed,
+    sum_up_errors,
+    sum_up_probe,
+    sum_up_promises,
+    summarize,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 COLUMNS = (
@@ -64,6 +75,28 @@ class AccuracyRow:
     forecast: float
     actual: float
     n: int
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class QualityRow:
+    """One method's cost-quality curve in figures, as shown."""
+
+    name: str
+    aiq: str
+    beyond_single: str
+    cost_at_best_single: str
+    is_default: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One candidate that cross-validation judged, as shown."""
+
+    name: str
+    nll: str
+    is_chosen: bool
 
 
 def write_page(report: Report, output: Path) -> None:
@@ -95,6 +128,13 @@ def render(report: Report) -> str:
         has_intervals=any(method.get("ci95") for method in (report.comparison.get("methods") or {}).values()),
         routing=_routing(report.comparison),
         accuracy_rows=[] if report.accuracies is None else accuracy_rows(report.accuracies),
+        quality_rows=quality_rows(report.comparison, report.single_models),
+        promises_text=sum_up_promises(report.promises) if report.promises else "",
+        errors_text=sum_up_errors(report.errors) if report.errors else "",
+        findings=[] if report.probe is None else sum_up_probe(report.probe),
+        gain_height=0 if report.probe is None or report.probe.gains is None else gain_height(report.probe.gains),
+        choices=choices(report.comparison),
+        panels=[name for name in charts if name.startswith("forecast-")],
         charts=charts,
         figures=as_script(charts),
         plotly=Markup(get_plotlyjs()),
@@ -123,9 +163,47 @@ def tiles(comparison: dict[str, Any]) -> list[Tile]:
 
 def accuracy_rows(accuracies: Accuracies) -> list[AccuracyRow]:
     """Every model on every benchmark, by model."""
-    columns = (accuracies.model, accuracies.benchmark, accuracies.forecast, accuracies.actual, accuracies.n)
-    rows = [AccuracyRow(m, b, float(p), float(a), int(n)) for m, b, p, a, n in zip(*columns, strict=True)]
+    rows = [
+        AccuracyRow(
+            model,
+            accuracies.benchmark[i],
+            float(accuracies.forecast[i]),
+            float(accuracies.actual[i]),
+            int(accuracies.n[i]),
+            None if np.isnan(accuracies.low[i]) else float(accuracies.low[i]),
+            None if np.isnan(accuracies.high[i]) else float(accuracies.high[i]),
+        )
+        for i, model in enumerate(accuracies.model)
+    ]
     return sorted(rows, key=lambda row: (row.model, row.benchmark))
+
+
+def quality_rows(comparison: dict[str, Any], single: SingleModels | None) -> list[QualityRow]:
+    """Every method's area under the cost-quality curve, and by how much it lies above mixing single models."""
+    rows = []
+    for name, method in (comparison.get("methods") or {}).items():
+        routing = method.get("routing") or {}
+        aiq, cost = routing.get("aiq"), routing.get("cost_at_best_single")
+        if aiq is not None:
+            beyond = "–" if single is None else signed(100 * (aiq - single.aiq), ".1f")
+            reached = "never" if cost is None else f"{cost:.0%}"
+            title = METHOD_NAMES.get(name, name)
+            rows.append(QualityRow(title, f"{aiq:.4f}", beyond, reached, name == comparison.get("default")))
+    return rows
+
+
+def choices(comparison: dict[str, Any]) -> dict[str, list[Choice]]:
+    """What cross-validation chose among, by what is chosen: the noise of text's forecasts, the share of trees."""
+    fit = comparison.get("fit") or {}
+    noises = [
+        Choice(f"{one['noise']:,g}", f"{one['nll']:.4f}", one["noise"] == fit.get("noise"))
+        for one in fit.get("by_noise") or []
+    ]
+    shares = [
+        Choice(f"{one['share']:.0%}", f"{one['nll']:.4f}", one["share"] == fit.get("forest_share"))
+        for one in fit.get("by_forest_share") or []
+    ]
+    return {title: found for title, found in (("noise level", noises), ("share of trees", shares)) if found}
 
 
 def comparison_lines(comparison: dict[str, Any]) -> list[Line]:

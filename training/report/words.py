@@ -1,6 +1,13 @@
 """What the report calls things, and the sentences that sum a comparison up."""
 
+from collections.abc import Sequence
 from typing import Any
+
+from markupsafe import escape
+
+from training.lineage import Families, state_p_value
+from training.probe import Probe
+from training.promises import Ece, Promise
 
 METHOD_NAMES = {
     "embedrouter": "EmbedRouter",
@@ -88,6 +95,100 @@ def _cost(ours: dict[str, Any]) -> str | None:
     if ratio >= 1:
         return "Cost: it does not reach the best priced single model's quality for less money."
     return f"Cost: it reaches the best priced single model's quality for {ratio:.0%} of that model's cost."
+
+
+def sum_up_promises(promises: Sequence[Promise]) -> str:
+    """Say whether the models that policies choose are right as often as promised."""
+    kept = sum(one.kept for one in promises)
+    worst = max(promises, key=lambda one: one.short)
+    where = "the most likely model" if worst.threshold is None else f"min_p_correct {worst.threshold:g}"
+    short = (
+        f"at {where} they were right {worst.short * 100:.1f} points less often than promised ({worst.n:,} questions)"
+        if worst.short > 0
+        else "nowhere were they right less often than promised"
+    )
+    return f"{kept} of {len(promises)} promises were kept within 2 points beyond what chance explains; {short}."
+
+
+def sum_up_errors(errors: Sequence[Ece]) -> str:
+    """Say how the calibration errors compare with what perfect calibration shows."""
+    everything = errors[0]
+    text = (
+        f"Over all {everything.n:,} outcomes the error is {everything.ece:.4f}; a perfectly calibrated forecaster "
+        f"would show {everything.perfect:.4f} on the same questions, since finite outcomes never agree exactly."
+    )
+    models = [one for one in errors if one.name.startswith("model ")]
+    if models:
+        above = sum(one.ece > one.perfect_95 for one in models)
+        text += (
+            f" Of {len(models)} models with enough outcomes, {above} lie above what 95% of perfect forecasters would "
+            f"show; chance alone would put {0.05 * len(models):.1f} there."
+        )
+    return text
+
+
+def sum_up_probe(probe: Probe) -> list[str]:
+    """Say what the embeddings know, each finding with its p-value and number of models."""
+    return [text for text in (_families(probe), _sizes(probe), _twins(probe), _stability(probe)) if text]
+
+
+def _families(probe: Probe) -> str | None:
+    if probe.families is None:
+        return None
+    text = f"Families: {_nearness(probe.families)}"
+    if probe.families_without_twins is not None:
+        text += f" With one model of each near-duplicate pair left out: {_nearness(probe.families_without_twins)}"
+    return text
+
+
+def _nearness(families: Families) -> str:
+    return (
+        f"models of one family lie at {families.ratio:.2f} of the usual distance, where shuffled names give "
+        f"{families.expected:.2f} ({state_p_value(families.p_value)}, n = {families.n_models} models, "
+        f"{families.n_pairs} pairs)."
+    )
+
+
+def _sizes(probe: Probe) -> str | None:
+    sizes = probe.sizes
+    if sizes is None:
+        return None
+    if sizes.explained > 0:
+        explained = f"the other directions forecast {sizes.explained:.0%} of its variance for models left out"
+    else:
+        explained = "the other directions forecast it no better than its mean"
+    return (
+        f"Size: the logarithm of the parameters that names state goes with a model's level, r = "
+        f"{signed(sizes.level_correlation, '.2f')} ({state_p_value(sizes.level_p_value)}); {explained} "
+        f"({state_p_value(sizes.explained_p_value)}, n = {sizes.n_models} models)."
+    )
+
+
+def _twins(probe: Probe) -> str | None:
+    if not probe.pairs:
+        return None
+    n = sum(pair.is_twin for pair in probe.pairs)
+    if not n:
+        return "Near-duplicates: no pair of models errs alike far more than the others do."
+    many = "one pair of models errs" if n == 1 else f"{n} pairs of models err"
+    return f"Near-duplicates: {many} alike far more than others, and disagree less than one model asked twice would."
+
+
+def _stability(probe: Probe) -> str | None:
+    one = probe.stability
+    if one is None:
+        return None
+    return (
+        f"Stability: fitted with another seed and rotated onto the first, embeddings correlate at "
+        f"{one.embedding_correlation:.3f} ({one.by_chance:.2f} with models shuffled), distances between models at "
+        f"{one.distance_correlation:.3f}; P(correct) of logged questions moves by {one.p_difference * 100:.1f} points "
+        f"on average (n = {one.n_models} models, {one.n_questions:,} questions)."
+    )
+
+
+def plain(text: str) -> str:
+    """A name as text in a chart: without markup, and without plotly's own placeholders."""
+    return str(escape(text)).replace("%{", "%&#123;")
 
 
 def signed(value: float, shape: str = ".4f") -> str:

@@ -1,0 +1,145 @@
+"""A model folded in from answers: the planted one is found, few answers leave it near the pool, none leave it there."""
+
+import numpy as np
+import pytest
+
+from training.fold_in import (
+    ModelPosterior,
+    answers_to_halve,
+    expect_accuracies,
+    family_prior,
+    fold_in,
+    pool_prior,
+)
+from training.posterior import Posterior
+
+DIM = 3
+
+
+def planted(n: int, seed: int = 0) -> tuple[Posterior, np.ndarray, np.ndarray]:
+    """Questions known exactly, a model's (embedding, bias), and its answers to them."""
+    rng = np.random.default_rng(seed)
+    questions = Posterior(rng.normal(size=(n, DIM)), np.zeros((n, DIM, DIM)))
+    theta = np.array([1.0, -0.8, 0.5, 0.3])
+    p = 1 / (1 + np.exp(-(questions.mean @ theta[:-1] + theta[-1])))
+    return questions, theta, (rng.random(n) < p).astype(float)
+
+
+PRIOR = ModelPosterior(np.zeros(DIM + 1), np.eye(DIM + 1))
+
+
+def test_a_planted_model_is_found_within_its_own_error() -> None:
+    questions, theta, label = planted(5000)
+    found = fold_in(PRIOR, questions, label)
+    error = np.sqrt(np.diag(found.covariance))
+    assert (error < 0.06).all()
+    assert (np.abs(found.mean - theta) < 4 * error).all()
+
+
+def test_no_answer_leaves_the_prior_and_unobserved_is_no_answer() -> None:
+    questions, _, label = planted(40)
+    untouched = fold_in(PRIOR, questions, np.full(40, np.nan))
+    assert untouched.mean == pytest.approx(PRIOR.mean)
+    assert untouched.covariance == pytest.approx(PRIOR.covariance)
+    half = np.where(np.arange(40) < 20, label, np.nan)
+    first = Posterior(questions.mean[:20], questions.covariance[:20])
+    assert fold_in(PRIOR, questions, half).mean == pytest.approx(fold_in(PRIOR, first, label[:20]).mean)
+
+
+def test_the_mode_is_where_the_posterior_is_flat() -> None:
+    questions, _, label = planted(60)
+    theta = fold_in(PRIOR, questions, label).mean
+    p = 1 / (1 + np.exp(-(questions.mean @ theta[:-1] + theta[-1])))
+    gradient = np.hstack([questions.mean, np.ones((60, 1))]).T @ (label - p) - theta
+    assert gradient == pytest.approx(np.zeros(DIM + 1), abs=1e-6)
+
+
+def test_answers_all_right_end_finite_and_unsure() -> None:
+    questions, _, _ = planted(30)
+    found = fold_in(PRIOR, questions, np.ones(30))
+    assert np.isfinite(found.mean).all()
+    assert 0.5 < found.p_correct(questions).mean() < 1
+
+
+def test_uncertain_questions_teach_less() -> None:
+    questions, _, label = planted(200)
+    vague = Posterior(questions.mean, np.tile(4 * np.eye(DIM), (200, 1, 1)))
+    sure, unsure = fold_in(PRIOR, questions, label), fold_in(PRIOR, vague, label)
+    assert np.trace(unsure.covariance) > np.trace(sure.covariance)
+
+
+def test_the_pool_prior_is_the_pools_spread_shrunk_to_its_diagonal() -> None:
+    rng = np.random.default_rng(0)
+    embedding = rng.normal(size=(400, 2)) @ np.array([[1.0, 0.9], [0.0, 0.4]])
+    bias = rng.normal(size=400)
+    prior = pool_prior(embedding, bias)
+    sample = np.cov(np.hstack([embedding, bias[:, None]]).T)
+    assert np.diag(prior.covariance) == pytest.approx(np.diag(sample))
+    assert abs(prior.covariance[0, 1]) < abs(sample[0, 1])
+    assert prior.covariance == pytest.approx(sample, abs=0.05)
+    assert np.isfinite(pool_prior(embedding[:1], bias[:1]).covariance).all()
+
+
+def test_the_interval_of_an_accuracy_holds_it_as_often_as_it_says() -> None:
+    """Over models drawn from the prior, their answers and the luck of 150 more questions; 9 in 10 within 4 errors."""
+    held = []
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        theta = rng.normal(size=DIM + 1)
+        questions = Posterior(rng.normal(size=(200, DIM)), np.zeros((200, DIM, DIM)))
+        p = 1 / (1 + np.exp(-(questions.mean @ theta[:-1] + theta[-1])))
+        label = (rng.random(200) < p).astype(float)
+        asked, others = (
+            Posterior(questions.mean[part], questions.covariance[part]) for part in (slice(50), slice(50, None))
+        )
+        found = fold_in(PRIOR, asked, label[:50])
+        (accuracy,) = expect_accuracies(found, others, np.zeros(150, dtype=np.int64))
+        held.append(accuracy.low <= label[50:].mean() <= accuracy.high)
+    assert abs(np.mean(held) - 0.9) < 4 * np.sqrt(0.9 * 0.1 / 150)
+
+
+def test_groups_are_told_apart_and_add_up() -> None:
+    questions, _, label = planted(300)
+    found = fold_in(PRIOR, questions, label)
+    group = (questions.mean[:, 0] > 0).astype(np.int64)
+    low, high = expect_accuracies(found, questions, group)
+    (both,) = expect_accuracies(found, questions, np.zeros(300, dtype=np.int64))
+    assert low.n_questions + high.n_questions == both.n_questions == 300
+    assert low.expected < both.expected < high.expected
+    total = low.expected * low.n_questions + high.expected * high.n_questions
+    assert total == pytest.approx(both.expected * 300)
+
+
+def test_a_shift_that_all_questions_share_is_not_averaged_away() -> None:
+    questions, theta, _ = planted(5000)
+    known = ModelPosterior(theta, 1e-9 * np.eye(DIM + 1))
+    group = np.zeros(5000, dtype=np.int64)
+    (still,), (moved,) = (expect_accuracies(known, questions, group, shift=shift) for shift in (0.0, 0.5))
+    p = known.p_correct(questions)
+    assert moved.expected == pytest.approx(still.expected, abs=0.01)
+    assert still.error < 1e-4
+    assert moved.error == pytest.approx(0.5 * (p * (1 - p)).mean(), rel=0.1)
+
+
+def test_as_many_answers_as_it_says_halve_the_error() -> None:
+    questions, _, label = planted(4000)
+    part = Posterior(questions.mean[:60], questions.covariance[:60])
+    few = fold_in(PRIOR, part, label[:60])
+    n_more = answers_to_halve(few, questions)
+    assert n_more is not None
+    assert 100 < n_more < 300
+    more = Posterior(questions.mean[: 60 + n_more], questions.covariance[: 60 + n_more])
+    many = fold_in(PRIOR, more, label[: 60 + n_more])
+    everything = np.zeros(4000, dtype=np.int64)
+    before, after = (expect_accuracies(one, questions, everything)[0].error for one in (few, many))
+    assert after / before == pytest.approx(0.5, abs=0.1)
+
+
+def test_relatives_draw_the_prior_to_them_and_narrow_it() -> None:
+    relatives = np.full((3, DIM + 1), 2.0)
+    one, three = family_prior(PRIOR, relatives[:1]), family_prior(PRIOR, relatives)
+    assert family_prior(PRIOR, relatives[:0]) is PRIOR
+    assert one.mean == pytest.approx(np.full(DIM + 1, 1.0))  # a correlation of one half
+    assert one.covariance == pytest.approx(0.75 * np.eye(DIM + 1))
+    assert three.mean == pytest.approx(np.full(DIM + 1, 1.5))
+    assert three.covariance == pytest.approx(0.625 * np.eye(DIM + 1))

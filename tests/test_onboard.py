@@ -1,0 +1,275 @@
+"""Onboarding on planted logs: the model that was hidden is found again from its answers, and serves."""
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sqlalchemy import Engine
+
+from data import promotions, queries
+from data.database import ready_engine
+from data.errors import LogFormatError
+from data.log import CorrectnessLog
+from router.artifact import Artifact, read_artifact
+from router.champion import ChampionWatch
+from tests.conftest import url_of
+from tests.logs import write_csv
+from tests.planted import planted_log
+from tests.serving import settings
+from tests.stored import store_log
+from tests.test_data_commands import run
+from training.errors import TrainingError
+from training.onboard import Onboarded, onboard
+from training.suggest import Design, suggest
+from training.train import train
+
+NEW = "model-7"
+
+
+@dataclass
+class Planted:
+    """A trained champion of seven models, and the answers of the eighth that it never saw."""
+
+    engine: Engine
+    root: Path
+    champion: Artifact
+    log: CorrectnessLog
+    label: NDArray[np.float64]  # (N,): the new model's, by question
+    p: NDArray[np.float64]  # (N,): the truth behind them
+
+    def answers(self, questions: NDArray[np.int64], name: str = "answers.csv") -> Path:
+        rows = [(f"q{q}", int(self.label[q])) for q in questions]
+        write_csv(self.root / name, ("question_id", "label"), rows)
+        return self.root / name
+
+    def part(self, *splits: str) -> NDArray[np.int64]:
+        return np.flatnonzero(self.log.questions["split"].isin(splits))
+
+    def onboard(self, answers: Path, model: str = NEW) -> Onboarded:
+        return onboard(self.engine, self.root / "artifacts", model, answers, rejects_folder=self.root / "rejects")
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Iterator[Planted]:
+    truth = planted_log(400, 8, seed=5)
+    cells = truth.log.cells
+    label = np.full(400, np.nan)
+    own = cells[cells["model"] == 7]
+    label[own["question"]] = own["label"]
+    engine = ready_engine(f"sqlite:///{tmp_path}/onboard.db")
+    log = CorrectnessLog(truth.log.questions, truth.log.models.iloc[:7], cells[cells["model"] < 7])
+    store_log(engine, log, "planted")
+    champion = train(engine, tmp_path / "artifacts").artifact
+    promotions.promote(engine, champion.id, "train", "planted")
+    yield Planted(engine, tmp_path, champion, log, label, truth.p[:, 7])
+    engine.dispose()
+
+
+def test_a_hidden_model_is_forecast_from_its_answers_and_serves(planted: Planted) -> None:
+    watch = ChampionWatch(planted.engine, settings())
+    done = planted.onboard(planted.answers(planted.part("train")[:80]))
+    assert (done.was, done.n_answers, done.promoted, done.parent) == ("new", 80, True, planted.champion.id)
+    champion = queries.champion(planted.engine)
+    assert champion is not None
+    assert (champion.artifact_id, champion.kind) == (done.artifact, "onboard")
+    assert watch.refresh(with_pool=False)
+    served = watch.current.artifact
+    assert served is not None
+    assert served.model_names == (*planted.champion.model_names, NEW)
+    held_out = planted.part("test")
+    p = served.p_correct([planted.log.questions["prompt"][q] for q in held_out])
+    assert np.corrcoef(p[:, -1], planted.p[held_out])[0, 1] > 0.8
+    before = planted.champion.p_correct(["algebra of algebra: w1", "chess of chess: w2"])
+    assert served.p_correct(["algebra of algebra: w1", "chess of chess: w2"])[:, :-1] == pytest.approx(before)
+    learned = planted.part("train", "val")
+    assert done.accuracy is not None
+    assert done.accuracy.low < planted.label[learned].mean() < done.accuracy.high
+    assert set(done.by_benchmark) == {"algebra", "botany", "chess", "dance"}
+    assert sum(one.n_questions for one in done.by_benchmark.values()) == done.accuracy.n_questions == len(learned)
+
+
+def test_the_same_answers_again_change_nothing_and_more_narrow_it(planted: Planted) -> None:
+    rows = planted.part("train")
+    first = planted.onboard(planted.answers(rows[:40]))
+    again = planted.onboard(planted.answers(rows[:40]))
+    assert (again.artifact, again.promoted, again.imported.n_new) == (first.artifact, False, 0)
+    more = planted.onboard(planted.answers(rows[:160]))
+    assert (more.was, more.imported.n_new, more.n_answers) == ("onboarded", 120, 160)
+    assert more.accuracy is not None
+    assert first.accuracy is not None
+    assert more.accuracy.error < first.accuracy.error
+    root = read_artifact(planted.root / "artifacts" / more.artifact)
+    assert (root.manifest.parent, root.manifest.onboarded) == (planted.champion.id, (NEW,))
+
+
+def test_more_answers_in_parts_are_the_same_as_all_at_once(planted: Planted) -> None:
+    """Also for a trained model: what its training knew is the prior once, however often answers come."""
+    rows = planted.part("train")
+    for model in (NEW, "model-0"):
+        planted.onboard(planted.answers(rows[:30]), model)
+        planted.onboard(planted.answers(rows[30:60]), model)
+    apart = read_artifact(planted.root / "artifacts" / planted.onboard(planted.answers(rows[:60]), "model-0").artifact)
+    promotions.promote(planted.engine, planted.champion.id, "manual", "again")
+    planted.onboard(planted.answers(rows[:60]))
+    together = read_artifact(
+        planted.root / "artifacts" / planted.onboard(planted.answers(rows[:60]), "model-0").artifact
+    )
+    assert together.id == apart.id
+
+
+def test_a_model_of_the_pool_is_updated_from_what_its_training_knew(planted: Planted) -> None:
+    column = planted.champion.model_names.index("model-0")
+    rows = planted.part("train")[:100]
+    write_csv(planted.root / "wrong.csv", ("question_id", "label"), [(f"q{q}", 0) for q in rows])
+    done = planted.onboard(planted.root / "wrong.csv", "model-0")
+    assert (done.was, done.promoted) == ("trained", True)
+    served = read_artifact(planted.root / "artifacts" / done.artifact)
+    assert served.model_names == planted.champion.model_names
+    prompts = [planted.log.questions["prompt"][q] for q in planted.part("test")]
+    before, after = planted.champion.p_correct(prompts), served.p_correct(prompts)
+    assert after[:, column].mean() < before[:, column].mean() - 0.1
+    assert np.delete(after, column, axis=1) == pytest.approx(np.delete(before, column, axis=1))
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_all_right_or_all_wrong_is_believed_but_not_for_certain(planted: Planted, right: int) -> None:
+    rows = planted.part("train")[:25]
+    write_csv(planted.root / "same.csv", ("question_id", "label"), [(f"q{q}", right) for q in rows])
+    accuracy = planted.onboard(planted.root / "same.csv").accuracy
+    assert accuracy is not None
+    assert (accuracy.expected > 0.65) if right else (accuracy.expected < 0.35)
+    assert accuracy.high - accuracy.low > 0.02
+
+
+def test_bad_rows_are_rejected_with_reasons_and_the_good_ones_count(planted: Planted) -> None:
+    rows = [f"q{q}" for q in planted.part("train")[:4]]
+    said = [
+        {"question_id": rows[0], "label": 1},
+        {"question_id": rows[0], "label": 1},
+        {"question_id": rows[1], "score": 0.9},
+        {"question_id": "nobody-asked", "label": 1},
+        {"question_id": rows[2], "label": 2},
+        {"label": 1},
+        {"question_id": rows[3], "model_name": "model-1", "label": 1},
+    ]
+    path = planted.root / "answers.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in said))
+    done = planted.onboard(path)
+    assert (done.n_answers, done.imported.n_new, done.imported.n_rejected) == (2, 3, 4)
+    reasons = " ".join(done.imported.first_rejects)
+    assert "question_id nobody-asked is not in the logs: give its prompt too" in reasons
+    assert "label is 2, not 0 or 1" in reasons
+    assert "neither question_id nor prompt" in reasons
+    assert f"model_name is model-1, these are the answers of {NEW}" in reasons
+
+
+def test_new_prompts_become_questions_and_teach_by_their_text(planted: Planted) -> None:
+    prompts = [f"algebra of algebra: w{i} w{i + 300} w{7 * i}" for i in range(40)]
+    stored = [planted.log.questions["prompt"][q] for q in planted.part("train")[:3]]
+    write_csv(planted.root / "new.csv", ("prompt", "label"), [(p, 1) for p in [*prompts, *stored]])
+    done = planted.onboard(planted.root / "new.csv")
+    assert done.imported.n_new_questions == 40  # the others are known by their text
+    assert done.n_answers + done.n_held_out == 43
+    assert done.by_benchmark["algebra"].expected == max(one.expected for one in done.by_benchmark.values())
+
+
+def test_answers_to_test_questions_are_kept_for_comparisons(planted: Planted) -> None:
+    with pytest.raises(TrainingError, match="all 5 are to test questions"):
+        planted.onboard(planted.answers(planted.part("test")[:5]))
+    both = planted.onboard(planted.answers(np.concatenate([planted.part("test")[:5], planted.part("val")[:9]])))
+    assert (both.n_answers, both.n_held_out) == (9, 5)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("question_id,label\n", "no answer that can be used: the file has no rows"),
+        (
+            "question_id,label\nno-such,1\n",
+            "1 rows were rejected, the first at answers.csv line 2: question_id no-such",
+        ),
+    ],
+)
+def test_no_usable_answer_changes_nothing(planted: Planted, content: str, said: str) -> None:
+    (planted.root / "answers.csv").write_text(content)
+    with pytest.raises(TrainingError, match=said):
+        planted.onboard(planted.root / "answers.csv")
+    champion = queries.champion(planted.engine)
+    assert champion is not None
+    assert champion.artifact_id == planted.champion.id
+    assert NEW not in [row.name for row in queries.pool_models(planted.engine)]
+
+
+def test_a_wrong_file_is_named(planted: Planted, tmp_path: Path) -> None:
+    (tmp_path / "answers.csv").write_text("id,correct\nq1,1\n")
+    with pytest.raises(
+        LogFormatError, match="lacks the column question_id or prompt and label or score; it has id, cor"
+    ):
+        planted.onboard(tmp_path / "answers.csv")
+    (tmp_path / "answers.txt").write_text("q1 right")
+    with pytest.raises(LogFormatError, match=r"ends in \.txt"):
+        planted.onboard(tmp_path / "answers.txt")
+    with pytest.raises(LogFormatError, match="does not exist"):
+        planted.onboard(tmp_path / "absent.csv")
+
+
+def test_without_a_champion_it_says_what_makes_one(sqlite_engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="`embedrouter train` makes and promotes one"):
+        onboard(sqlite_engine, tmp_path, NEW, tmp_path / "answers.csv")
+
+
+def test_a_later_training_learns_the_model_like_any_other(planted: Planted) -> None:
+    planted.onboard(planted.answers(planted.part("train", "val")))
+    trained = train(planted.engine, planted.root / "artifacts").artifact
+    assert NEW in trained.model_names
+    assert trained.manifest.onboarded == ()
+    promotions.promote(planted.engine, trained.id, "manual", "test")
+    with pytest.raises(TrainingError, match=f"was trained on all that {NEW} answered"):
+        planted.onboard(planted.answers(planted.part("train")[:5]))
+
+
+@pytest.mark.parametrize("design", list(Design))
+def test_suggestions_are_learnable_unanswered_and_distinct(planted: Planted, design: Design) -> None:
+    root = planted.root / "artifacts"
+    chosen = [one.question_id for one in suggest(planted.engine, root, NEW, 50, design=design)]
+    assert len(set(chosen)) == 50
+    split = planted.log.questions.set_index("question_id")["split"]
+    assert "test" not in set(split.loc[chosen])
+    write_csv(planted.root / "asked.csv", ("question_id", "label"), [(question, 1) for question in chosen])
+    planted.onboard(planted.root / "asked.csv")
+    assert not set(chosen) & {one.question_id for one in suggest(planted.engine, root, NEW, 1000, design=design)}
+
+
+def test_the_verb_suggests_reads_back_and_says_what_it_expects(planted: Planted) -> None:
+    database = {"EMBEDROUTER_DATABASE_URL": url_of(planted.engine)}
+    verb = ("onboard", NEW, "--artifacts-dir", "artifacts")
+    suggested = run(planted.root, *verb, "--suggest", "40", "--output", "ask.csv", environment=database)
+    assert suggested.stdout.startswith(f"40 questions to ask {NEW} are in ask.csv"), suggested.stderr
+    again = run(planted.root, *verb, "--suggest", "40", "--output", "ask.csv", environment=database)
+    assert (again.returncode, "may hold answers" in again.stderr) == (1, True)
+    with (planted.root / "ask.csv").open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    asked = [(*row[:3], str(int(planted.label[int(row[0][1:])]))) for row in rows]
+    write_csv(planted.root / "ask.csv", header, asked)
+    done = run(planted.root, *verb, "--answers", "ask.csv", environment=database)
+    assert "answers: 40 new, 0 repeated, 0 conflicting, 0 rejected" in done.stdout, done.stderr
+    assert f"{NEW} is new to the pool: 40 answers folded in" in done.stdout
+    assert "all logged questions" in done.stdout
+    assert "more answers would halve" in done.stdout
+    assert "is the champion now, in place of" in done.stdout
+    shown = json.loads(run(planted.root, *verb, "--answers", "ask.csv", "--json", environment=database).stdout)
+    assert (shown["was"], shown["n_answers"], shown["promoted"]) == ("onboarded", 40, False)
+    assert shown["accuracy"]["low"] < shown["accuracy"]["expected"] < shown["accuracy"]["high"]
+    routed = run(planted.root, "route", "algebra of algebra: w1 w2", "--json", environment=database)
+    assert NEW in {one["model"] for one in json.loads(routed.stdout)["candidates"]}, routed.stdout
+
+
+def test_the_verb_asks_for_one_of_its_two_uses(tmp_path: Path) -> None:
+    for words in ((), ("--answers", "a.csv", "--suggest", "5")):
+        refused = run(tmp_path, "onboard", NEW, *words)
+        assert (refused.returncode, refused.stderr[:39]) == (1, "embedrouter: say either --answers FILE,")

@@ -1,0 +1,127 @@
+"""Artifacts that derive from a trained one by folding models in: what they know, and how one is made."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sqlalchemy import Engine
+
+from data import queries
+from data.queries import ChampionRow
+from router.artifact import Artifact, Manifest, read_artifact, write_artifact
+from router.scorer import Scorer
+from router.surface import describe
+from training.errors import TrainingError
+from training.family import family_of
+from training.fold_in import ModelPosterior, family_prior, pool_prior, questions_from_text
+from training.posterior import Posterior
+
+
+def what_was_known(champion: Artifact, model_name: str) -> Literal["new", "onboarded", "trained"]:
+    """How the champion came to know a model: folded in, trained, or not at all."""
+    if model_name not in champion.model_names:
+        return "new"
+    return "onboarded" if model_name in champion.manifest.onboarded else "trained"
+
+
+def population_of(champion: Artifact, model_name: str) -> ModelPosterior:
+    """What is known of an untrained model: the pool's trained ones, and among them those of its family."""
+    trained = [c for c, name in enumerate(champion.model_names) if name not in champion.manifest.onboarded]
+    embedding = champion.scorer.model_embedding[trained].astype(np.float64)
+    bias = champion.scorer.model_bias[trained].astype(np.float64)
+    family = family_of(model_name)
+    related = [family_of(champion.model_names[c]) == family for c in trained]
+    return family_prior(pool_prior(embedding, bias), np.hstack([embedding, bias[:, None]])[related])
+
+
+def column_of(scorer: Scorer, column: int) -> ModelPosterior:
+    """What a scorer knows of one model."""
+    theta = np.append(scorer.model_embedding[column], scorer.model_bias[column]).astype(np.float64)
+    return ModelPosterior(theta, scorer.model_covariance[column].astype(np.float64))
+
+
+def prior_of(champion: Artifact, model_name: str) -> ModelPosterior:
+    """What the champion's training knew of a model: its own column, or else the pool."""
+    if what_was_known(champion, model_name) != "trained":
+        return population_of(champion, model_name)
+    trained = champion
+    if champion.manifest.parent is not None:  # the champion's own column may hold the answers already
+        trained = read_artifact(champion.folder.parent / champion.manifest.parent)
+    return column_of(trained.scorer, trained.model_names.index(model_name))
+
+
+def derive(champion: Artifact, model_name: str, posterior: ModelPosterior, root: Path) -> Artifact:
+    """Write the champion's arrays with the model's column added or replaced; the same answers give the same name."""
+    scorer, manifest, costs = champion.scorer, champion.manifest, champion.costs
+    is_new = model_name not in manifest.model_names
+    column = len(manifest.model_names) if is_new else manifest.model_names.index(model_name)
+    derived = replace(
+        scorer,
+        model_embedding=_with_row(scorer.model_embedding, column, posterior.embedding),
+        model_bias=_with_row(scorer.model_bias, column, np.float64(posterior.bias)),
+        model_covariance=_with_row(scorer.model_covariance, column, posterior.covariance),
+    )
+    if is_new:
+        costs = costs.with_unknown_model()
+    return write_artifact(
+        root,
+        _manifest(manifest, champion.id, model_name),
+        derived,
+        champion.encoder,
+        costs,
+        champion.logged_questions(),
+    )
+
+
+def _with_row(array: NDArray[np.float32], row: int, values: Any) -> NDArray[np.float32]:
+    """The array with one row replaced, or added at its end."""
+    kept = array if row < len(array) else np.concatenate([array, np.zeros((1, *array.shape[1:]), dtype=array.dtype)])
+    changed = kept.copy()
+    changed[row] = values
+    return changed
+
+
+def _manifest(manifest: Manifest, champion_id: str, model_name: str) -> Manifest:
+    """Say of the derived artifact whose it is. What was trained, and with what, stays as it was."""
+    changes: dict[str, Any] = {"parent": manifest.parent or champion_id}
+    if model_name not in manifest.model_names:
+        changes |= {
+            "model_names": (*manifest.model_names, model_name),
+            "expected_output_tokens": (*manifest.expected_output_tokens, None),
+            "onboarded": (*manifest.onboarded, model_name),
+        }
+        if manifest.output_tokens_estimated is not None:
+            changes["output_tokens_estimated"] = (*manifest.output_tokens_estimated, False)
+    return manifest.model_copy(update=changes)
+
+
+def questions_of(champion: Artifact, answers: pd.DataFrame) -> Posterior:
+    """What is known of answered questions: of logged ones by their outcomes and text, of new ones by text alone."""
+    keys = answers["key"].to_numpy(dtype=np.int64)
+    prompts = answers["prompt"].astype(str).tolist()
+    logged = champion.logged_questions()
+    at = np.full(len(keys), -1) if logged is None else logged.rows_of(keys)
+    dim = champion.scorer.residual.shape[0]
+    mean, covariance = np.zeros((len(keys), dim)), np.zeros((len(keys), dim, dim))
+    new = at < 0
+    if logged is not None:
+        mean[~new] = logged.mean[at[~new]]
+        covariance[~new] = logged.covariance()[at[~new]]
+    if new.any():
+        unseen = [prompts[i] for i in np.flatnonzero(new)]
+        by_text = questions_from_text(
+            champion.scorer, champion.scorer.embed(champion.encoder.encode(unseen), describe(unseen))
+        )
+        mean[new], covariance[new] = by_text.mean, by_text.covariance
+    return Posterior(mean, covariance)
+
+
+def require_champion(engine: Engine) -> ChampionRow:
+    """The champion; TrainingError where there is none."""
+    row = queries.champion(engine)
+    if row is None:
+        raise TrainingError("there is no champion to fold a model into: `embedrouter train` makes and promotes one")
+    return row

@@ -1,0 +1,92 @@
+"""The verb `forecast`. Imports happen inside it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def forecast(
+    benchmark: Annotated[str, typer.Option(help="The benchmark's name; for a new one any, with --questions.")],
+    model: Annotated[str | None, typer.Option(help="One model; default: every model of the logs.")] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="Labelled items: question_id, label (0 to 1); for several models model_name.")
+    ] = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="A new benchmark's prompts: prompt, and question_id (default: 1, 2, ...).")
+    ] = None,
+    new: Annotated[bool, typer.Option("--new", help="The model is in no log, and has no answers yet.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    artifacts_dir: Annotated[Path, typer.Option(help="Where artifacts are.")] = Path("var/artifacts"),
+    database: Annotated[
+        str | None, typer.Option(help="Database URL; default EMBEDROUTER_DATABASE_URL or SQLite in var/.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+) -> None:
+    """Forecast accuracy on a benchmark with a 90% interval, from few labelled items or none.
+
+    Labels that the logs or --answers hold count as they are; the rest is forecast, from other models' answers to the
+    same questions where the benchmark is known, from the questions' text where it is new.
+
+    Examples:
+
+    `embedrouter forecast --benchmark gsm`
+
+    `embedrouter forecast --model my-model --benchmark gsm --answers fifty.csv`
+
+    `embedrouter forecast --benchmark legal --questions legal.csv --answers labelled.csv --json`
+    """
+    import json
+    from dataclasses import asdict
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from data.database import opened
+    from training.forecast import LEVEL
+    from training.forecast_pool import forecast_benchmark
+
+    with opened(database) as engine, Console(stderr=True).status("forecasting") as status:
+        found = forecast_benchmark(
+            engine,
+            artifacts_dir,
+            benchmark,
+            model=model,
+            is_new=new,
+            questions=questions,
+            answers=answers,
+            seed=seed,
+            on_progress=lambda step: status.update(f"forecasting: {step}"),
+        )
+    if as_json:
+        answer = {
+            "benchmark": found.benchmark,
+            "n_items": found.n_items,
+            "artifact": found.artifact,
+            "level": LEVEL,
+            "forecasts": [{"model": row.model, "regime": row.regime, **asdict(row.forecast)} for row in found.rows],
+        }
+        print(json.dumps(answer))
+        return
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(f"{found.benchmark}, {found.n_items:,} items", overflow="fold")
+    for title in ("accuracy", "90% interval", "labelled", "their mean"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("stands on")
+    for row in found.rows:
+        one = row.forecast
+        table.add_row(
+            row.model,
+            f"{one.accuracy:.3f}",
+            "" if one.low == one.high else f"{one.low:.3f} – {one.high:.3f}",
+            f"{one.n_labelled:,}",
+            "–" if one.sample_mean is None else f"{one.sample_mean:.3f}",
+            row.regime,
+        )
+    Console().print(table)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this verb to the command line."""
+    app.command()(forecast)

@@ -1,0 +1,235 @@
+"""Onboard a model: fold it in from its answers, without a retrain, and let the pool serve with it.
+
+The champion's arrays and one more column make a new artifact, which is promoted over it; a running server picks it up.
+The answers lie in SQL as outcomes like any others, so that the next training learns the model as it does the rest.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Engine
+
+from data import promotions, queries
+from data.importers.answers import import_answers
+from data.importers.intake import REJECTS_FOLDER, ImportSummary
+from data.queries import ChampionRow
+from router.artifact import Artifact, read_artifact
+from router.pool import AUTO
+from training.derived import column_of, derive, prior_of, questions_of, require_champion, what_was_known
+from training.errors import TrainingError
+from training.fold_in import (
+    Accuracy,
+    ModelPosterior,
+    answers_to_halve,
+    expect_accuracies,
+    fold_in,
+)
+from training.gate import champion_folder
+from training.posterior import Posterior
+
+Floats = NDArray[np.float64]
+Progress = Callable[[str], None]
+
+KIND = "onboard"
+N_NEAREST = 3
+UNNAMED = "(no benchmark)"
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A model of the pool, and how far its P(correct) lies from the new one's: root mean square over questions."""
+
+    model: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class Onboarded:
+    """What became of an onboarding.
+
+    was: "new", "onboarded" or "trained", what the champion knew of the model before; n_answers: questions that were
+    folded in, those of all runs since the last training; n_held_out: answers to test questions, which are kept for
+    comparisons; promoted: whether the artifact is another than the champion was; fold_in_s: the fold-in alone.
+    accuracy, by_benchmark: on the questions that the champion was fitted on; more_answers: to halve the error of the
+    accuracy, none where they are countless.
+    """
+
+    model: str
+    was: str
+    retired: bool
+    imported: ImportSummary
+    n_answers: int
+    n_held_out: int
+    artifact: str
+    parent: str
+    promoted: bool
+    fold_in_s: float
+    accuracy: Accuracy | None
+    by_benchmark: dict[str, Accuracy]
+    nearest: tuple[Neighbour, ...]
+    more_answers: int | None
+
+
+def onboard(
+    engine: Engine,
+    artifacts_root: Path,
+    model_name: str,
+    answers: Path,
+    *,
+    rejects_folder: Path = REJECTS_FOLDER,
+    on_progress: Progress = lambda _: None,
+) -> Onboarded:
+    """Import a model's answers, fold it in, and promote the artifact that knows it.
+
+    TrainingError without a champion, or without an answer that may be folded in; the answers are in SQL all the same.
+    """
+    if model_name == AUTO:
+        raise TrainingError(f"no model can be called {AUTO}: that name asks the router to choose")
+    on_progress("reading the champion")
+    require_champion(engine)
+    on_progress("importing the answers")
+    imported = import_answers(engine, answers, model_name, rejects_folder=rejects_folder)
+    row = next((r for r in queries.pool_models(engine) if model_name in (r.name, *r.aliases)), None)
+    if row is None:
+        raise TrainingError(f"{answers} holds no answer that can be used{_why(imported)}")
+    while True:
+        champion_row = require_champion(engine)
+        champion = read_artifact(champion_folder(champion_row, artifacts_root))
+        on_progress("folding in")
+        evidence = _Evidence.read(engine, champion, row.name, imported)
+        folded = _fold(champion, row.name, evidence)
+        artifact = derive(champion, row.name, folded.posterior, artifacts_root)
+        if artifact.id == champion.id or _promote(engine, artifact, champion_row, row.name, evidence):
+            break
+    on_progress("forecasting")
+    return _sum_up(engine, artifact, champion, folded, evidence, row.name, imported, retired=row.retired)
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """A model's answers since the champion's training, on questions that may be learned from.
+
+    questions: what is known of them; label: (N,); n_held_out: answers to test questions, left out;
+    output_tokens: the answers' mean length, NaN where unknown.
+    """
+
+    questions: Posterior
+    label: Floats
+    n_held_out: int
+    output_tokens: float
+
+    @classmethod
+    def read(cls, engine: Engine, champion: Artifact, model_name: str, imported: ImportSummary) -> "_Evidence":
+        every = queries.answers_of(engine, model_name, champion.manifest.outcome_watermark)
+        usable = every[every["split"] != "test"].reset_index(drop=True)
+        n_held_out = len(every) - len(usable)
+        if not len(usable):
+            if model_name in champion.model_names and not n_held_out:
+                why = f": artifact {champion.id} was trained on all that {model_name} answered"
+            elif n_held_out:
+                why = f": all {n_held_out} are to test questions, which are kept for comparisons; answer others too"
+            else:
+                why = _why(imported)
+            raise TrainingError(f"{model_name} has no answer that can be folded in{why}")
+        lengths = usable["output_tokens"].dropna()
+        return cls(
+            questions_of(champion, usable),
+            usable["label"].to_numpy(dtype=np.float64),
+            n_held_out,
+            float(lengths.mean()) if len(lengths) else float("nan"),
+        )
+
+
+@dataclass(frozen=True)
+class _Folded:
+    posterior: ModelPosterior
+    seconds: float
+
+
+def _fold(champion: Artifact, model_name: str, evidence: _Evidence) -> _Folded:
+    prior = prior_of(champion, model_name)
+    started = time.perf_counter()
+    posterior = fold_in(prior, evidence.questions, evidence.label)
+    return _Folded(posterior, time.perf_counter() - started)
+
+
+def _promote(engine: Engine, artifact: Artifact, over: ChampionRow, model_name: str, evidence: _Evidence) -> bool:
+    """List the artifact and make it champion, unless another was promoted meanwhile."""
+    manifest = artifact.manifest
+    parent = next((one for one in queries.artifacts(engine) if one.id == over.artifact_id), None)
+    promotions.add_artifact(
+        engine,
+        artifact.id,
+        path=str(artifact.folder.resolve()),
+        encoder_fingerprint=manifest.encoder_fingerprint,
+        data_fingerprint=manifest.data_fingerprint,
+        outcome_watermark=manifest.outcome_watermark,
+        metrics=manifest.metrics if parent is None else parent.metrics,
+    )
+    reason = f"{model_name} folded in from {len(evidence.label)} answers"
+    return promotions.promote_over(engine, artifact.id, over.promotion_id, KIND, reason)
+
+
+def _sum_up(
+    engine: Engine,
+    artifact: Artifact,
+    champion: Artifact,
+    folded: _Folded,
+    evidence: _Evidence,
+    model_name: str,
+    imported: ImportSummary,
+    *,
+    retired: bool,
+) -> Onboarded:
+    accuracy, more = None, None
+    by_benchmark: dict[str, Accuracy] = {}
+    nearest: tuple[Neighbour, ...] = ()
+    logged = champion.logged_questions()
+    if logged is not None and len(logged.keys):
+        questions = Posterior(logged.mean.astype(np.float64), logged.covariance())
+        benchmark = queries.question_names(engine).set_index("key")["benchmark"].reindex(logged.keys).fillna("")
+        names, group = np.unique(benchmark.to_numpy(dtype=np.str_), return_inverse=True)
+        slope, offset = champion.scorer.slope, champion.scorer.offset
+        everything = np.zeros(len(logged.keys), dtype=np.int64)
+        (accuracy,) = expect_accuracies(folded.posterior, questions, everything, slope=slope, offset=offset)
+        each = expect_accuracies(folded.posterior, questions, group, slope=slope, offset=offset)
+        by_benchmark = {name or UNNAMED: one for name, one in zip(names.tolist(), each, strict=True)}
+        nearest = _nearest(artifact, model_name, questions)
+        more = answers_to_halve(folded.posterior, questions)
+    return Onboarded(
+        model=model_name,
+        was=what_was_known(champion, model_name),
+        retired=retired,
+        imported=imported,
+        n_answers=len(evidence.label),
+        n_held_out=evidence.n_held_out,
+        artifact=artifact.id,
+        parent=champion.id,
+        promoted=artifact.id != champion.id,
+        fold_in_s=folded.seconds,
+        accuracy=accuracy,
+        by_benchmark=by_benchmark,
+        nearest=nearest,
+        more_answers=more,
+    )
+
+
+def _nearest(artifact: Artifact, model_name: str, questions: Posterior) -> tuple[Neighbour, ...]:
+    """The models whose P(correct) on the logged questions lies nearest."""
+    p = np.array(
+        [column_of(artifact.scorer, c).p_correct(questions) for c in range(len(artifact.model_names))]
+    )  # (M, N)
+    distance = np.sqrt(np.square(p - p[artifact.model_names.index(model_name)]).mean(axis=1))
+    order = [c for c in np.argsort(distance, kind="stable") if artifact.model_names[c] != model_name]
+    return tuple(Neighbour(artifact.model_names[c], float(distance[c])) for c in order[:N_NEAREST])
+
+
+def _why(imported: ImportSummary) -> str:
+    if not imported.n_rejected:
+        return ": the file has no rows"
+    shown: Sequence[str] = imported.first_rejects[:1]
+    return f": {imported.n_rejected} rows were rejected, the first at {shown[0]}"

@@ -1,0 +1,177 @@
+"""The verb `onboard`. Imports happen inside it."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from training.onboard import Onboarded
+    from training.suggest import SuggestedQuestion
+
+Database = Annotated[str | None, typer.Option(help="Database URL; default EMBEDROUTER_DATABASE_URL or SQLite in var/.")]
+ANSWER_COLUMNS = ("question_id", "benchmark", "prompt", "label")
+
+
+class DesignChoice(StrEnum):
+    """How questions are suggested, as an option."""
+
+    stratified = "stratified"
+    d_optimal = "d-optimal"
+
+
+def onboard(
+    model: Annotated[str, typer.Argument(help="The new model's name.")],
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="Its answers: .csv, .jsonl or .parquet with question_id or prompt, and label or score."),
+    ] = None,
+    suggest: Annotated[int | None, typer.Option(min=1, help="Instead, name this many questions to ask it.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where suggestions go, a .csv to fill in; default: print.")
+    ] = None,
+    design: Annotated[
+        DesignChoice, typer.Option(help="How to suggest: in proportion to benchmarks, or where models differ most.")
+    ] = DesignChoice.stratified,
+    seed: Annotated[int, typer.Option(help="Seed of the stratified suggestion.")] = 0,
+    artifacts_dir: Annotated[Path, typer.Option(help="Where artifacts are written.")] = Path("var/artifacts"),
+    database: Database = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Let the router use a new model from a few graded answers, without a retrain.
+
+    The answers are imported like any log, the model is folded into the champion, and a running server takes it within
+    seconds. Run it again with more answers. The next `embedrouter train` learns the model like all others.
+
+    Examples:
+
+    `embedrouter onboard my-model --suggest 50 --output ask.csv`
+
+    `embedrouter onboard my-model --answers ask.csv`
+    """
+    from data.errors import EmbedRouterError
+
+    if (answers is None) == (suggest is None):
+        raise EmbedRouterError(
+            "say either --answers FILE, to fold the model in, or --suggest N, to learn what to ask it"
+        )
+    if suggest is not None:
+        _suggest(model, suggest, output, design.value, seed, artifacts_dir, database, as_json)
+        return
+    if output is not None:
+        raise EmbedRouterError(f"--output {output} is for --suggest; --answers prints what it found")
+    assert answers is not None
+
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from data.database import opened
+    from training.onboard import onboard as run
+
+    with opened(database) as engine, Console(stderr=True).status("onboarding") as status:
+        done = run(engine, artifacts_dir, model, answers, on_progress=lambda step: status.update(f"onboarding: {step}"))
+    if as_json:
+        print(json.dumps(asdict(done)))
+    else:
+        _print(done)
+
+
+def _suggest(
+    model: str,
+    n: int,
+    output: Path | None,
+    design: str,
+    seed: int,
+    artifacts_dir: Path,
+    database: str | None,
+    as_json: bool,
+) -> None:
+    import csv
+    import json
+    import sys
+    from dataclasses import asdict
+
+    from data.database import opened
+    from data.errors import EmbedRouterError
+    from training.suggest import Design, suggest
+
+    if output is not None and output.suffix != ".csv":
+        raise EmbedRouterError(f"--output {output} must end in .csv: that is what --answers reads back")
+    if output is not None and output.exists():
+        raise EmbedRouterError(f"--output {output} exists already and may hold answers: name another file")
+    with opened(database) as engine:
+        chosen = suggest(engine, artifacts_dir, model, n, design=Design(design), seed=seed)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with output.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(_rows(chosen))
+    if as_json:
+        print(json.dumps({"model": model, "design": design, "questions": [asdict(one) for one in chosen]}))
+    elif output is None:
+        csv.writer(sys.stdout).writerows(_rows(chosen))
+    else:
+        print(f"{len(chosen)} questions to ask {model} are in {output}: fill in the column label (1 right, 0 wrong),")
+        print(f"then `embedrouter onboard {model} --answers {output}`")
+
+
+def _rows(chosen: "list[SuggestedQuestion]") -> list[tuple[str, ...]]:
+    return [ANSWER_COLUMNS, *((one.question_id, one.benchmark, one.prompt, "") for one in chosen)]
+
+
+def _print(done: "Onboarded") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console, imported = Console(highlight=False), done.imported
+    console.print(
+        f"answers: {imported.n_new:,} new, {imported.n_repeated:,} repeated, {imported.n_conflicting:,} conflicting, "
+        f"{imported.n_rejected:,} rejected"
+    )
+    for reject in imported.first_rejects:
+        console.print(f"  {reject}", markup=False)
+    if imported.rejects is not None:
+        console.print(f"  all {imported.n_rejected:,} rejected rows are in {imported.rejects}", markup=False)
+    if done.n_held_out:
+        console.print(f"{done.n_held_out:,} are to test questions: kept for comparisons, not folded in")
+    before = {
+        "new": "is new to the pool",
+        "onboarded": "was onboarded before and is updated",
+        "trained": "was in the pool already and is updated from what its training knew",
+    }[done.was]
+    console.print(
+        f"\n[bold]{done.model}[/bold] {before}: {done.n_answers:,} answers folded in {done.fold_in_s * 1e3:.1f} ms"
+    )
+    if done.accuracy is not None:
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        table.add_column("benchmark", no_wrap=True)
+        for title in ("expected accuracy", "90% interval", "questions"):
+            table.add_column(title, justify="right", no_wrap=True)
+        for name, one in [*done.by_benchmark.items(), ("all logged questions", done.accuracy)]:
+            table.add_row(name, f"{one.expected:.3f}", f"{one.low:.3f} to {one.high:.3f}", f"{one.n_questions:,}")
+        console.print(table)
+        console.print(_more(done))
+    if done.nearest:
+        near = ", ".join(f"{one.model} ({one.distance:.3f})" for one in done.nearest)
+        console.print(f"nearest models, by the distance of P(correct): {near}", markup=False)
+    if done.promoted:
+        console.print(f"\npromoted: {done.artifact} is the champion now, in place of {done.parent}")
+        console.print("`embedrouter artifacts rollback` brings that back")
+    else:
+        console.print(f"\nnothing new: the champion {done.artifact} knows these answers")
+    if done.retired:
+        console.print(f"{done.model} is retired and will not be chosen; `embedrouter models restore {done.model}`")
+
+
+def _more(done: "Onboarded") -> str:
+    if done.more_answers is None:
+        return "more answers would hardly narrow the interval"
+    return f"about {done.more_answers:,} more answers would halve what the interval owes to not knowing the model"
+
+
+def register(app: typer.Typer) -> None:
+    """Add this verb to the command line."""
+    app.command()(onboard)
