@@ -11,13 +11,16 @@ from starlette.types import ASGIApp
 from router.listener import bind
 
 _START_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 15.0
 
 
 @contextmanager
-def serve_in_thread(app: ASGIApp, port: int = 0) -> Iterator[str]:
+def serve_in_thread(app: ASGIApp, port: int = 0, option: str = "--port") -> Iterator[str]:
     """Yield the app's URL, without a path; port 0 is any free one. ConfigError where the port is taken."""
-    with bind("127.0.0.1", port) as listener:
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+    with bind("127.0.0.1", port, option) as listener:
+        config = uvicorn.Config(
+            app, log_config=None, log_level="warning", access_log=False, timeout_graceful_shutdown=5
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), name="loopback", daemon=True)
         thread.start()
@@ -26,7 +29,7 @@ def serve_in_thread(app: ASGIApp, port: int = 0) -> Iterator[str]:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join()
+            thread.join(_STOP_TIMEOUT_S)  # a daemon: what hangs in it does not keep the process
 
 
 def _wait_for_start(server: uvicorn.Server, thread: threading.Thread) -> None:
