@@ -1,6 +1,5 @@
 """The HTTP application: what it opens, its endpoints, and the one place that turns errors into responses."""
 
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,21 +9,23 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from router.api import chat, health, models, route
+from router.access import HEADER, Access
+from router.api import chat, completions, embeddings, evidence, feedback, health, models, responses, route
 from router.api.wire import Json
+from router.breaker import Breakers
 from router.champion import ChampionWatch
 from router.errors import ApiError, InternalError, InvalidRequestError
-from router.ids import new_id
+from router.evidence_index import EvidenceIndex
+from router.feedback import FeedbackIntake
 from router.keys import Keys
+from router.metrics import Metrics
+from router.observed import Observed
 from router.record import Recorder
 from router.service import CLIENT_CLOSED_STATUS, Service
 from router.settings import Settings
+from router.state import state_folder
 from router.upstream import Upstreams
-
-REQUEST_ID = b"x-request-id"
-SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
 def create_app(settings: Settings, engine: Engine, *, simulated_base_url: str | None = None) -> FastAPI:
@@ -33,54 +34,47 @@ def create_app(settings: Settings, engine: Engine, *, simulated_base_url: str | 
     `simulated_base_url` stands in as the upstream of every model that has none.
     """
     watch = ChampionWatch(engine, settings, simulated_base_url=simulated_base_url)
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        recorder = Recorder(engine, settings.recording)
+        folder = state_folder(settings.state_dir, engine.url)
+        recorder = Recorder(engine, settings.recording, folder, metrics.observe)
+        observed = Observed(Breakers(settings.breaker.rules()))
         async with Upstreams(settings.timeouts) as upstreams:
-            app.state.service = service = Service(watch, upstreams, recorder)
+            app.state.service = service = Service(watch, upstreams, recorder, observed)
+            app.state.feedback = intake = FeedbackIntake(engine, recorder, settings.recording.flush_interval_s)
+            metrics.watch(
+                encoder_queue_depth=lambda: service.encoder_queue_depth,
+                records_spooled=lambda: recorder.n_spooled,
+                artifact_made_at=lambda: watch.current.made_at,
+            )
+            if settings.evidence.enabled:
+                service.index = EvidenceIndex(engine, watch, folder, settings.evidence.max_questions)
+                service.index.start()
             recorder.start()
             watch.start()
             yield
             watch.stop()
+            if service.index is not None:
+                service.index.stop()
+            intake.close()
             service.close()
         recorder.stop()
 
     app = FastAPI(title="EmbedRouter", lifespan=lifespan, docs_url="/docs", redoc_url=None)
     app.state.settings = settings
     app.state.watch = watch
+    app.state.metrics = metrics
     app.state.keys = Keys(settings)
-    app.add_middleware(RequestId)
+    app.add_middleware(Access, metrics=metrics)
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(ClientDisconnect, left)
     app.add_exception_handler(Exception, defect)
-    for family in (chat, models, route, health):
+    for family in (chat, completions, responses, embeddings, models, route, evidence, feedback, health):
         app.include_router(family.routes)
     return app
-
-
-class RequestId:
-    """Give every response an x-request-id: the client's where it is sane, else a new one."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        given = next((value for name, value in scope["headers"] if name == REQUEST_ID), b"")
-        request_id = given.decode() if SANE_ID.fullmatch(given) else f"req-{new_id()}"
-        scope.setdefault("state", {})["request_id"] = request_id
-        header = (REQUEST_ID, request_id.encode())
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], header]
-            await send(message)
-
-        await self.app(scope, receive, send_with_id)
 
 
 async def api_error(_: Request, error: Exception) -> Json:
@@ -109,5 +103,5 @@ async def defect(request: Request, _: Exception) -> Json:
     error = InternalError(f"the router failed on this request; its log says why, under {request_id}")
     # the server drops the connection once the traceback is logged: the client must not ask on it again
     response = Json(error.body(), error.status, {"connection": "close"})
-    MutableHeaders(raw=response.raw_headers)[REQUEST_ID.decode()] = request_id  # outside the middleware here
+    MutableHeaders(raw=response.raw_headers)[HEADER.decode()] = request_id  # outside the middleware here
     return response

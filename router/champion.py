@@ -2,14 +2,16 @@
 
 A thread asks SQL which artifact is champion and what the pool holds. A new artifact is read, checked and warmed before
 one reference changes hands, together with the pool that fits it; a request keeps the reference it began with. What
-cannot be loaded changes nothing: the old one goes on, and the log says why.
+cannot be loaded changes nothing: the old one goes on, and the log says why. What SQL said last is kept on disk, so that
+a server starts while the database is away.
 """
 
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -17,11 +19,12 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from data.errors import EmbedRouterError
-from data.queries import ChampionRow, ModelRow, champion, pool_models
+from data.queries import ChampionRow, ModelRow, champion, pool_models, retired_models
 from router.artifact import Artifact, read_artifact
 from router.errors import ArtifactError
 from router.pool import EMPTY, Pool, join_pool
 from router.settings import Settings
+from router.state import LastSeen, read_last_seen, state_folder, write_last_seen
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ class Champion:
 
     artifact: Artifact | None = None
     pool: Pool = EMPTY
+    made_at: datetime | None = None
 
 
 class ChampionWatch:
@@ -54,12 +58,14 @@ class ChampionWatch:
         self._settings = settings
         self._simulated_base_url = simulated_base_url
         self._environ = environ
-        self._models: list[ModelRow] = []
+        self._state = state_folder(settings.state_dir, engine.url)
+        self._models: Sequence[ModelRow] = ()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="champion", daemon=True)
         self.current = Champion()
         self.problem: str | None = None
-        self.refresh()
+        if not self.refresh():
+            self._recall()
 
     @property
     def missing(self) -> str:
@@ -80,8 +86,11 @@ class ChampionWatch:
             row = champion(self._engine)
             known = self.current.artifact
             changed = (row.artifact_id if row else None) != (known.id if known else None)
-            if with_pool or changed:
-                self._take(row, known if not changed else None)
+            retired = retired_models(self._engine) != {model.name for model in self._models if model.retired}
+            if with_pool or changed or retired:
+                models = pool_models(self._engine)
+                if self._take(row, models, known if not changed else None):
+                    write_last_seen(self._state, LastSeen(row, models))
         except LOAD_ERRORS as error:
             # a database's own words hold statements and addresses, and /health/ready needs no key
             said = "the database does not answer" if isinstance(error, SQLAlchemyError) else str(error)
@@ -93,19 +102,32 @@ class ChampionWatch:
         self.problem = None
         return True
 
-    def _take(self, row: ChampionRow | None, known: Artifact | None) -> None:
-        models = pool_models(self._engine)
-        if known is not None and models == self._models:
+    def _recall(self) -> None:
+        """Take what SQL said last, from this machine's copy, where there is one."""
+        seen = read_last_seen(self._state)
+        if seen is None:
             return
+        try:
+            self._take(seen.champion, seen.models, None)
+        except LOAD_ERRORS as error:
+            logger.warning("the champion that was known last cannot be taken: %s", error)
+        else:
+            logger.warning("the champion and the pool are as they were known last, until the database answers")
+
+    def _take(self, row: ChampionRow | None, models: Sequence[ModelRow], known: Artifact | None) -> bool:
+        """Swap in a champion and a pool; whether that changed anything."""
+        if known is not None and models == self._models:
+            return False
         artifact = known
         if artifact is None and row is not None:
             artifact = read_artifact(self._folder(row))
             artifact.p_correct(["the first prompt is the slow one"])
         pool = join_pool(self._settings.pool, models, artifact, self._environ, self._simulated_base_url)
-        before, self.current = self.current.artifact, Champion(artifact, pool)
-        self._models = models
+        before, made_at = self.current.artifact, row.made_at if row else None
+        self.current, self._models = Champion(artifact, pool, made_at), models
         if artifact is not None and artifact is not before:
             logger.info("artifact %s serves, %d models routable", artifact.id, len(pool.routable))
+        return True
 
     def _folder(self, row: ChampionRow) -> Path:
         """Where an artifact lies: as it was registered, else under the configured directory."""

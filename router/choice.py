@@ -1,24 +1,59 @@
-"""Which models can take a request, what each is worth for it, and in what order to ask them.
+"""What each model is worth for a request, and in what order to ask them.
 
 Plain functions from a pool, a request and the artifact's forecast to a decision; no waiting and no I/O.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isnan
 
 from router.artifact import Artifact
 from router.decision import Decision, Option
-from router.errors import InvalidRequestError, ModelNotFoundError, NoEligibleModelError, NoRoutableModelError
+from router.eligibility import eligible, imaginable, over_limits, why_unknown
+from router.errors import InvalidRequestError, ModelNotFoundError, NoEligibleModelError
+from router.observed import Observed
 from router.policy import Candidate, rank
 from router.pool import Pool, PoolEntry
-from router.request import ChatRequest
+from router.request import PromptRequest
 
-EMPTY_TEXT = "no user text to encode: forecast of an empty prompt"
+EMPTY_TEXT = "no user text to encode"
+UNKNOWN_TEXT = "nothing of the text is known from the logs"
+DEFERRED = "its upstream keeps failing: asked after all others"
 
 
-def forecast(artifact: Artifact, text: str) -> list[float]:
-    """P(correct) of every model on one prompt, in the order of the artifact's columns."""
-    column: list[float] = artifact.p_correct([text])[0].tolist()
-    return column
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """P(correct) of every model on one prompt, in the order of the artifact's columns.
+
+    `low` and `high` bound it with 90%; `novelty` says how far the prompt lies outside what the logs cover, 0 to 1.
+    `output_tokens` are how long each one's answer should be, none where unknown; empty where nothing was forecast.
+    `doubt` says why it tells nothing of this prompt; none where it does.
+    """
+
+    p_correct: list[float]
+    doubt: str | None = None
+    output_tokens: tuple[float | None, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    novelty: float | None = None
+
+
+def forecast(artifact: Artifact, text: str) -> Forecast:
+    """Encode a prompt and score it; an encoder that knows nothing of a text gives it the zero vector."""
+    vectors = artifact.encoder.encode([text])
+    seen, tokens = artifact.forecast_of(vectors, [text])
+    column: list[float] = seen.p_correct[0].tolist()
+    if not text.strip():
+        return Forecast(column, EMPTY_TEXT)
+    if not vectors.any():
+        return Forecast(column, UNKNOWN_TEXT)
+    return Forecast(
+        column,
+        output_tokens=tuple(None if isnan(n) else n for n in tokens[0].tolist()),
+        low=tuple(seen.low[0].tolist()),
+        high=tuple(seen.high[0].tolist()),
+        novelty=float(seen.novelty[0]),
+    )
 
 
 def named_entry(pool: Pool, name: str) -> PoolEntry:
@@ -31,83 +66,104 @@ def named_entry(pool: Pool, name: str) -> PoolEntry:
     return entry
 
 
-def eligible(pool: Pool, request: ChatRequest) -> tuple[list[PoolEntry], dict[str, str]]:
-    """The routable models that can take this request, and why each other one that was asked for cannot."""
-    if not pool.routable:
-        raise NoRoutableModelError("no model of the pool can be routed to; each one's reason is listed", pool.reasons)
-    wanted: Sequence[PoolEntry] = pool.routable
-    reasons: dict[str, str] = {}
-    if request.candidates is not None:
-        names: set[str] = set()
-        for name in request.candidates:
-            if name not in pool.by_name:
-                raise InvalidRequestError(f"candidate {name!r} is not in the pool", param="embedrouter.candidates")
-            entry = pool.by_name[name]
-            names.add(entry.name)
-            if entry.reason is not None:
-                reasons[entry.name] = entry.reason
-        wanted = [entry for entry in pool.routable if entry.name in names]
-    entries: list[PoolEntry] = []
-    tokens = request.input_tokens + (request.max_output_tokens or 0)
-    for entry in wanted:
-        if entry.context_window is not None and tokens > entry.context_window:
-            reasons[entry.name] = f"about {tokens} tokens do not fit its context window of {entry.context_window}"
-        else:
-            entries.append(entry)
-    if not entries:
-        raise NoEligibleModelError("no model can take this request; each one's reason is listed", reasons)
-    return entries, reasons
-
-
 def choose(
-    request: ChatRequest,
+    request: PromptRequest,
     request_id: str,
     pool: Pool,
     entries: Sequence[PoolEntry],
     reasons: dict[str, str],
-    p_correct: Sequence[float],
+    forecast: Forecast,
+    observed: Observed | None = None,
 ) -> Decision:
-    """Rank the eligible entries under the request's policy."""
-    options = {entry.name: option(entry, request, p_correct) for entry in entries}
-    candidates = [Candidate(name, o.p_correct or 0.0, o.expected_cost_usd) for name, o in options.items()]
-    ranking = rank(candidates, request.policy)
-    others = [option(pool.by_name[name], request, p_correct, reason) for name, reason in reasons.items()]
-    others += [option(pool.by_name[name], request, p_correct, reason) for name, reason in ranking.excluded.items()]
-    notes = [note for note in (None if request.text.strip() else EMPTY_TEXT, ranking.note) if note]
+    """Rank the eligible entries under the request's policy; those whose circuits are open stand last."""
+    seen = observed or Observed()
+    options = {entry.name: option(entry, request, forecast) for entry in entries}
+    over = {name: why for name, o in options.items() if (why := over_limits(o, request, seen)) is not None}
+    reasons = {**reasons, **over}
+    options = {name: o for name, o in options.items() if name not in over}
+    if not options:
+        raise NoEligibleModelError("no model can take this request; each one's reason is listed", reasons)
+    candidates = [
+        Candidate(name, o.p_correct or 0.0, o.expected_cost_usd, why_unknown(o)) for name, o in options.items()
+    ]
+    failing = {name for name, o in options.items() if seen.breakers.state(o.entry.upstream) == "open"}
+    first, default_note = _first(request, pool, forecast, options)
+    ranking = rank(candidates, request.policy, first)
+    order = sorted(ranking.order, key=lambda candidate: candidate.model in failing)
+    out = [*reasons.items(), *ranking.excluded.items()]
+    others = [option(pool.by_name[name], request, forecast, reason) for name, reason in out]
+    deferred = f"{DEFERRED}: {', '.join(sorted(failing))}" if failing else None
     return Decision(
         request_id=request_id,
         artifact_id=None,
         policy=request.policy,
         options=tuple(
-            Option(options[candidate.model].entry, candidate.p_correct, candidate.expected_cost_usd, propensity)
-            for candidate, propensity in zip(ranking.order, ranking.propensities, strict=True)
+            replace(options[candidate.model], propensity=propensity)
+            for candidate, propensity in zip(order, ranking.propensities, strict=True)
         ),
         others=tuple(others),
-        note="; ".join(notes) or None,
+        first=first,
+        failing=tuple(sorted(failing)),
+        note="; ".join(note for note in (default_note, ranking.note, deferred) if note) or None,
         input_tokens_estimate=request.input_tokens,
+        novelty=forecast.novelty,
         streamed=request.stream,
     )
 
 
-def explain(request: ChatRequest, request_id: str, artifact: Artifact, pool: Pool) -> dict[str, object]:
+def _first(
+    request: PromptRequest, pool: Pool, forecast: Forecast, options: dict[str, Option]
+) -> tuple[tuple[str, ...], str | None]:
+    """The models to ask before the policy's order, and what the decision says of it."""
+    policy = request.policy
+    if policy.name == "fixed":
+        wanted = request.overrides.candidates or (policy.default_model and (policy.default_model,)) or ()
+        if not wanted:
+            message = "policy fixed needs a model: configure `policy.default_model`, or send `embedrouter.candidates`"
+            raise InvalidRequestError(message, param="embedrouter.policy")
+    elif forecast.doubt is None:
+        return (), None
+    elif policy.default_model is None:
+        return (), f"{forecast.doubt}: forecast of an empty prompt"
+    else:
+        wanted = (policy.default_model,)
+    names = tuple(pool.by_name[name].name if name in pool.by_name else name for name in wanted)
+    if names[0] in options:
+        return names, forecast.doubt and f"{forecast.doubt}: the default model"
+    note = f"the default model {names[0]} cannot take it"
+    return names, f"{forecast.doubt}: {note}" if forecast.doubt else note
+
+
+def explain(
+    request: PromptRequest, request_id: str, artifact: Artifact, pool: Pool, observed: Observed | None = None
+) -> dict[str, object]:
     """Say what a request to `auto` would be answered by, and why; it encodes, so run it off the event loop.
 
-    Where no model can be called, every model that the artifact knows is ranked as if it could, and the choice is none.
+    Where no model can be called, those that the artifact knows and nobody retired are ranked as if they could, and
+    the choice is none.
     """
-    p_correct = forecast(artifact, request.text)
-    if pool.routable:
-        entries, reasons = eligible(pool, request)
-        out = [option(entry, request, p_correct, entry.reason) for entry in pool.entries if entry.reason is not None]
-    else:
-        entries, reasons = [entry for entry in pool.entries if entry.column is not None], {}
-        out = [option(entry, request, p_correct, entry.reason) for entry in pool.entries if entry.column is None]
-    decision = choose(request, request_id, pool, entries, reasons, p_correct)
+    able = eligible if pool.routable else imaginable
+    entries, reasons = able(pool, request, observed or Observed())
+    seen = forecast(artifact, request.text)
+    asked = {entry.name for entry in entries}
+    out = [option(e, request, seen, e.reason) for e in pool.entries if e.reason and e.name not in asked]
+    decision = choose(request, request_id, pool, entries, reasons, seen, observed)
     decision.artifact_id = artifact.id
     decision.others += tuple(o for o in out if o.entry.name not in reasons)
     return decision.explain()
 
 
-def option(entry: PoolEntry, request: ChatRequest, p_correct: Sequence[float], excluded: str | None = None) -> Option:
+def option(entry: PoolEntry, request: PromptRequest, forecast: Forecast, excluded: str | None = None) -> Option:
     """What an entry is worth for a request."""
-    cost_usd = entry.expected_cost_usd(request.input_tokens, request.max_output_tokens)
-    return Option(entry, None if entry.column is None else p_correct[entry.column], cost_usd, 0.0, excluded)
+    limit, column = request.max_output_tokens, entry.column
+    tokens = forecast.output_tokens[column] if column is not None and forecast.output_tokens else None
+    return Option(
+        entry,
+        p_correct=None if column is None else forecast.p_correct[column],
+        interval=(forecast.low[column], forecast.high[column]) if column is not None and forecast.low else None,
+        expected_cost_usd=entry.expected_cost_usd(request.input_tokens, limit, tokens),
+        propensity=0.0,
+        excluded=excluded,
+        expected_output_tokens=entry.expected_tokens(limit, tokens),
+        expected_latency_s=entry.expected_latency_s(limit, tokens),
+    )

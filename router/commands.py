@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from router import explain_commands
+
 if TYPE_CHECKING:
     from router.settings import Settings
 
@@ -19,11 +21,15 @@ class PolicyChoice(StrEnum):
     quality = "quality"
     balanced = "balanced"
     cheapest = "cheapest"
+    fixed = "fixed"
 
 
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to bind; beyond loopback a key is needed.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port, default 4141; 0 is any free one.")] = None,
+    admin_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of /metrics on loopback, default the next after --port.")
+    ] = None,
     config: ConfigPath = None,
     database: Database = None,
     simulate_upstreams: Annotated[
@@ -38,46 +44,59 @@ def serve(
 
     `embedrouter serve --simulate-upstreams --port 4141`
     """
-    import logging
     from contextlib import ExitStack
 
     import uvicorn
 
-    from data.database import ready_engine
+    from router.admin import create_admin
     from router.app import create_app
+    from router.interrupts import HeldInterrupts
     from router.listener import bind
+    from router.logs import configure_logs, secrets_of
+    from router.loopback import serve_in_thread
     from router.settings import load_settings
+    from router.start import serving_engine, simulated_models
 
     settings = load_settings(config)
     host, port = host or settings.server.host, settings.server.port if port is None else port
     settings.check_exposure(host)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("router").setLevel(logging.INFO)
+    configure_logs(settings.logs, secrets_of(settings))
     with ExitStack() as stack:
-        engine = ready_engine(database or settings.database_url)
+        engine = serving_engine(settings, database)
         stack.callback(engine.dispose)
         listener = stack.enter_context(bind(host, port))
+        admin_port = settings.server.admin_port if admin_port is None else admin_port
+        if admin_port is None:
+            admin_port = port + 1 if 0 < port < 65535 else 0
+        interrupts = stack.enter_context(HeldInterrupts())
         simulated = None
         if simulate_upstreams:
-            from data.queries import pool_models
             from router.simulator import run_simulator
 
-            names = dict.fromkeys([*(e.name for e in settings.pool), *(row.name for row in pool_models(engine))])
-            simulated = stack.enter_context(run_simulator(list(names)))
+            simulated = stack.enter_context(run_simulator(simulated_models(settings, engine)))
         app = create_app(settings, engine, simulated_base_url=simulated)
-        _greet(app.state.watch, settings, listener.getsockname(), simulated is not None)
-        uvicorn.Server(
+        admin_url = stack.enter_context(serve_in_thread(create_admin(app.state.metrics), admin_port, "--admin-port"))
+        server = uvicorn.Server(
             uvicorn.Config(
-                app, access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=30
+                app,
+                access_log=False,
+                log_config=None,
+                log_level="warning",
+                server_header=False,
+                timeout_graceful_shutdown=30,
             )
-        ).run(sockets=[listener])
+        )
+        interrupts.stop(server)
+        _greet(app.state.watch, settings, listener.getsockname(), admin_url, simulated is not None)
+        server.run(sockets=[listener])
 
 
-def _greet(watch: Any, settings: "Settings", address: tuple[Any, ...], simulated: bool) -> None:
+def _greet(watch: Any, settings: "Settings", address: tuple[Any, ...], admin_url: str, simulated: bool) -> None:
     """Say where the service listens, what it routes with, and how to ask it."""
     url = f"http://{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}"
     artifact, pool = watch.current.artifact, watch.current.pool
     print(f"EmbedRouter listens on {url}")
+    print(f"metrics: {admin_url}/metrics")
     print(f"artifact: {artifact.id if artifact else watch.missing}")
     print(f"routable: {len(pool.routable)} of {len(pool.entries)} models{_some(e.name for e in pool.routable)}")
     if simulated:
@@ -123,25 +142,40 @@ def route(
     from data.database import ready_engine
     from router.champion import ChampionWatch
     from router.choice import explain
-    from router.errors import ArtifactError
-    from router.request import read_chat_request
+    from router.errors import ArtifactError, ConfigError, NoModelError
+    from router.overrides import MAX_USD_WEIGHT
+    from router.request import read_request
     from router.settings import load_settings
 
+    _check_number("--lambda", usd_weight, MAX_USD_WEIGHT)
+    _check_number("--min-p-correct", min_p_correct, 1)
     settings = load_settings(config)
     engine = ready_engine(database or settings.database_url)
     overrides = {"policy": policy, "min_p_correct": min_p_correct, "lambda": usd_weight}
     body = {"model": "auto", "messages": [{"role": "user", "content": prompt}], "embedrouter": overrides}
-    request = read_chat_request(json.dumps(body).encode(), {}, settings.policy.policy())
+    request = read_request(json.dumps(body).encode(), {}, settings.policy.policy())
     watch = ChampionWatch(engine, settings)
     current = watch.current
     engine.dispose()
     if current.artifact is None:
         raise ArtifactError(watch.missing)
-    explanation = explain(request, "command-line", current.artifact, current.pool)
+    try:
+        explanation = explain(request, "command-line", current.artifact, current.pool)
+    except NoModelError as error:
+        reasons = "; ".join(f"{model}: {reason}" for model, reason in list(error.reasons.items())[:top])
+        raise ConfigError(f"{str(error).partition(';')[0]}: {reasons}") from None
     if as_json:
         print(json.dumps(explanation))
     else:
         _print_explanation(explanation, top)
+
+
+def _check_number(option: str, value: float | None, most: float) -> None:
+    """Complain of a number under the option's name; NaN and infinities would not even be JSON."""
+    from router.errors import ConfigError
+
+    if value is not None and not 0 <= value <= most:
+        raise ConfigError(f"{option} is {value:g}; it must be a number from 0 to {most:g}")
 
 
 def _print_explanation(explanation: dict[str, Any], top: int) -> None:
@@ -153,14 +187,16 @@ def _print_explanation(explanation: dict[str, Any], top: int) -> None:
     console = Console(highlight=False)
     candidates, excluded = explanation["candidates"], explanation["excluded"]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for header, justify in (("", "right"), ("model", "left"), ("P(correct)", "right"), ("expected USD", "right")):
-        table.add_column(header, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for header in ("", "model", "P(correct)", "90%", "tokens", "USD"):
+        table.add_column(header, justify="left" if header == "model" else "right", no_wrap=True)
     table.add_column("USD/1M in, out", no_wrap=True)
     for rank, shown in enumerate(candidates[:top], start=1):
         table.add_row(
             str(rank),
             shown["model"],
             f"{shown['p_correct']:.3f}",
+            _interval(shown["p_correct_ci90"]),
+            _tokens(shown),
             _usd(shown["expected_cost_usd"]),
             f"{_usd(shown['usd_per_1m_input'])}, {_usd(shown['usd_per_1m_output'])}",
             style="bold" if rank == 1 else None,
@@ -182,7 +218,18 @@ def _print_explanation(explanation: dict[str, Any], top: int) -> None:
         console.print(f"\n[bold]no model can be called[/bold] ({why}): ranked as if each could; serve would refuse")
     if explanation["note"]:
         console.print(f"note: {explanation['note']}", markup=False)
+    if bases := sorted({shown["output_tokens_basis"] for shown in candidates} - {None, "counted"}):
+        console.print(f"tokens and USD are expected; ~ marks lengths that are {' or '.join(bases)}, not counted")
     console.print(f"artifact {explanation['artifact']}; about {explanation['input_tokens_estimate']} input tokens")
+
+
+def _interval(bounds: list[float] | None) -> str:
+    return "" if bounds is None else f"{bounds[0]:.2f}-{bounds[1]:.2f}"
+
+
+def _tokens(shown: dict[str, Any]) -> str:
+    tokens = shown["expected_output_tokens"]
+    return "?" if tokens is None else f"{'' if shown['output_tokens_basis'] == 'counted' else '~'}{tokens:.0f}"
 
 
 def _usd(amount: float | None) -> str:
@@ -193,3 +240,4 @@ def register(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
     app.command()(serve)
     app.command()(route)
+    explain_commands.register(app)

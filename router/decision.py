@@ -1,16 +1,19 @@
 """A decision: one request, what could have answered it, what was chosen, and what became of it.
 
-It grows while the request runs and is then written to SQL; the same value explains itself on /v1/route. No prompt
-stands in it.
+It grows while the request runs and is then written to SQL; the same value explains itself on /v1/route. It carries the
+prompt, but writes it only where the configuration says so.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
+from typing import Literal
 
+from data.observations import prompt_sha256
 from router.errors import Attempt, UpstreamError
+from router.flips import Flip, flips
 from router.ids import new_id
-from router.policy import Policy
+from router.policy import Candidate, Policy
 from router.pool import PoolEntry
 
 NAMED = "named"
@@ -19,13 +22,19 @@ MOST_TOKENS = 2**31 - 1  # what SQL can hold; an upstream that counts more, or l
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A model that was scored for a request. `excluded` says why it could not be chosen; `propensity` is then 0."""
+    """A model that was scored for a request; none is unknown.
+
+    `excluded` says why it could not be chosen; `propensity` is then 0.
+    """
 
     entry: PoolEntry
     p_correct: float | None
     expected_cost_usd: float | None
     propensity: float
     excluded: str | None = None
+    expected_output_tokens: float | None = None
+    expected_latency_s: float | None = None
+    interval: tuple[float, float] | None = None
 
     def as_json(self) -> dict[str, object]:
         shown: dict[str, object] = {
@@ -41,7 +50,8 @@ class Option:
 class Decision:
     """One decision. `options` stand in the order to ask them; `others` could not be chosen for this request.
 
-    `policy` is none where the client named the model, and then nothing was scored.
+    `policy` is none where the client named the model, and then nothing was scored. `first` names what stands before the
+    policy's order, `failing` what stands behind it.
     """
 
     request_id: str
@@ -49,8 +59,11 @@ class Decision:
     policy: Policy | None
     options: tuple[Option, ...]
     others: tuple[Option, ...] = ()
+    first: tuple[str, ...] = ()
+    failing: tuple[str, ...] = ()
     note: str | None = None
     input_tokens_estimate: int = 0
+    novelty: float | None = None
     streamed: bool = False
     id: str = field(default_factory=new_id)
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -63,6 +76,9 @@ class Decision:
     output_tokens: int | None = None
     overhead_s: float = 0.0
     latency_s: float = 0.0
+    route_s: float = 0.0
+    ttft_s: float | None = None
+    prompt: str = field(default="", repr=False)
 
     @property
     def policy_name(self) -> str:
@@ -76,11 +92,14 @@ class Decision:
         return self.answered.entry.cost_usd(self.input_tokens, self.output_tokens)
 
     def count(self, answer: dict[str, object]) -> None:
-        """Note the tokens that an answer, or a chunk of one, says it took."""
-        usage = answer.get("usage")
+        """Note the tokens that an answer, or a chunk of one, says it took, and when the first chunk came."""
+        if self.streamed and self.ttft_s is None:
+            self.ttft_s = perf_counter() - self.started
+        response = answer.get("response")
+        usage = (response if isinstance(response, dict) else answer).get("usage")
         if isinstance(usage, dict):
             for name, source in (("input_tokens", "prompt_tokens"), ("output_tokens", "completion_tokens")):
-                tokens = usage.get(source)
+                tokens = usage.get(source, usage.get(name))
                 if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= MOST_TOKENS:
                     setattr(self, name, tokens)
 
@@ -116,8 +135,9 @@ class Decision:
                 headers["x-embedrouter-p-correct"] = f"{self.answered.p_correct:.4f}"
         return headers
 
-    def as_row(self) -> dict[str, object]:
-        """This decision as a row of the table `decisions`."""
+    def as_row(self, prompts: Literal["off", "hashed", "full"] = "off") -> dict[str, object]:
+        """This decision as a row of the table `decisions`, with as much of its prompt as `prompts` says."""
+        prompt = self.prompt.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
         settings: dict[str, object] = {} if self.policy is None else dict(self.policy.settings())
         if self.note is not None:
             settings["note"] = self.note
@@ -140,6 +160,18 @@ class Decision:
             "cost_usd": self.cost_usd,
             "overhead_s": self.overhead_s,
             "latency_s": self.latency_s,
+            "route_s": self.route_s,
+            "ttft_s": self.ttft_s,
+            "inputs": {
+                "policy": None if self.policy is None else asdict(self.policy),
+                "first": list(self.first),
+                "failing": list(self.failing),
+                "columns": [option.entry.column for option in self.options],
+                "input_tokens_estimate": self.input_tokens_estimate,
+                "aliases": [] if self.answered is None else list(self.answered.entry.aliases),
+            },
+            "prompt": prompt if prompts == "full" else None,
+            "prompt_sha256": None if prompts == "off" or not prompt else prompt_sha256(prompt),
             "created_at": self.created_at,
         }
 
@@ -153,15 +185,32 @@ class Decision:
             "policy": {"name": self.policy_name, **(self.policy.settings() if self.policy else {})},
             "artifact": self.artifact_id,
             "input_tokens_estimate": self.input_tokens_estimate,
+            "novelty": self.novelty,
             "note": self.note,
             "candidates": [_explained(option) for option in self.options],
             "excluded": [_explained(option) for option in self.others],
+            "would_flip": [flip.as_json() for flip in self._flips()],
         }
+
+    def _flips(self) -> list[Flip]:
+        """The smallest changes that would put another model first."""
+        if self.policy is None:
+            return []
+        behind = [option for option in self.options if option.entry.name not in self.failing]
+        candidates = [Candidate(o.entry.name, o.p_correct or 0.0, o.expected_cost_usd) for o in behind]
+        return flips(candidates, self.policy, self.first)
 
 
 def _explained(option: Option) -> dict[str, object]:
     entry = option.entry
     shown = option.as_json()
     reason = shown.pop("excluded", None) or entry.reason
+    tokens = option.expected_output_tokens
+    shown |= {
+        "p_correct_ci90": None if option.interval is None else list(option.interval),
+        "expected_output_tokens": None if tokens is None else round(tokens, 1),
+        "output_tokens_basis": None if tokens is None else entry.tokens_basis,
+        "expected_latency_s": option.expected_latency_s,
+    }
     shown |= {"usd_per_1m_input": entry.usd_per_1m_input, "usd_per_1m_output": entry.usd_per_1m_output}
     return shown if reason is None else {**shown, "reason": reason}

@@ -18,11 +18,18 @@ data.errors.EmbedRouterError
 `router.app` turns an ApiError into a response, at one place, through `body` and `headers`.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from data.errors import EmbedRouterError
+
+
+def shown(value: object) -> str:
+    """A value as JSON writes it, cut short, to stand in a complaint."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 class ConfigError(EmbedRouterError):
@@ -172,11 +179,10 @@ class UpstreamsFailedError(ApiError):
     code = "upstream_failed"
 
     def __init__(self, errors: list[UpstreamError], attempts: list[Attempt]) -> None:
-        last = errors[-1]
-        super().__init__(f"no upstream answered, {len(attempts)} tried; the last said: {last}")
+        super().__init__(f"no upstream answered, {len(attempts)} tried; the last said: {errors[-1]}")
         self.attempts = attempts
         self.retry_after_s: float | None = None
-        if all(error.code == "timeout" for error in errors):
+        if all(error.code.endswith("timeout") for error in errors):
             self.status, self.code = 504, "upstream_timeout"
         elif all(error.status == 429 for error in errors):
             self.status, self.code = 429, "upstream_rate_limited"

@@ -7,8 +7,8 @@ from router.errors import ConfigError
 BACKLOG = 2048
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Bind a listening address; ConfigError says why where it cannot be."""
+def bind(host: str, port: int, option: str = "--port") -> socket.socket:
+    """Bind a listening address; ConfigError says why where it cannot be, and which option would change it."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
@@ -20,5 +20,5 @@ def bind(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)  # who asks before the service runs waits, and is not refused
     except OSError as error:
         listener.close()
-        raise ConfigError(f"cannot serve on {host} port {port}: {error.strerror}; try --port 0") from error
+        raise ConfigError(f"cannot serve on {host} port {port}: {error.strerror}; try {option} 0") from error
     return listener

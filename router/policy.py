@@ -6,22 +6,24 @@ An unknown price is never taken for 0: it counts as the dearest, or excludes.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal
 
-PolicyName = Literal["quality", "balanced", "cheapest"]
-POLICY_NAMES: tuple[PolicyName, ...] = ("quality", "balanced", "cheapest")
+PolicyName = Literal["quality", "balanced", "cheapest", "fixed"]
+POLICY_NAMES: tuple[PolicyName, ...] = ("quality", "balanced", "cheapest", "fixed")
 UNPRICED = "its price is unknown"
+UNCOUNTED = "the length of its answers is unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model that could answer. `expected_cost_usd` is of this request; none is unknown."""
+    """A model that could answer. `expected_cost_usd` is of this request; none is unknown, and then `why_unknown`."""
 
     model: str
     p_correct: float
     expected_cost_usd: float | None
+    why_unknown: str = UNPRICED
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +31,14 @@ class Policy:
     """How to choose.
 
     quality: the most likely correct. balanced: the highest P(correct) - usd_weight x expected cost in USD, so that
-    1 / usd_weight is what a correct answer is worth. cheapest: the cheapest with P(correct) >= min_p_correct.
+    1 / usd_weight is what a correct answer is worth. cheapest: the cheapest with P(correct) >= min_p_correct. fixed:
+    those that the caller puts first, whatever the forecast. `default_model` is asked where no forecast can be made.
     """
 
     name: PolicyName = "quality"
     usd_weight: float = 10.0
     min_p_correct: float = 0.7
+    default_model: str | None = None
 
     def settings(self) -> dict[str, float]:
         """The numbers that this policy reads, for records."""
@@ -53,16 +57,27 @@ class Ranking:
     note: str | None = None
 
 
-def rank(candidates: Sequence[Candidate], policy: Policy) -> Ranking:
-    """Order candidates under a policy."""
-    if policy.name == "quality" or not candidates:
+def rank(candidates: Sequence[Candidate], policy: Policy, first: Sequence[str] = ()) -> Ranking:
+    """Order candidates under a policy; the models named in `first`, where they are candidates, stand before it."""
+    ranking = _rank(candidates, policy)
+    place = {model: position for position, model in enumerate(first)}
+    if not place:
+        return ranking
+    order = sorted(ranking.order, key=lambda candidate: place.get(candidate.model, len(place)))
+    return replace(ranking, order=tuple(order))
+
+
+def _rank(candidates: Sequence[Candidate], policy: Policy) -> Ranking:
+    if policy.name in ("quality", "fixed") or not candidates:
         return _ranking(sorted(candidates, key=by_quality))
     priced = [candidate for candidate in candidates if candidate.expected_cost_usd is not None]
-    excluded = {c.model: UNPRICED for c in candidates if c.expected_cost_usd is None}
+    excluded = {c.model: c.why_unknown for c in candidates if c.expected_cost_usd is None}
     if not priced:
         note = f"no candidate has a price, so {policy.name} could not compare costs: chosen by quality"
         return _ranking(sorted(candidates, key=by_quality), note=note)
-    n_unpriced = f"{len(excluded)} without a price left out" if excluded else None
+    n_uncounted = sum(reason == UNCOUNTED for reason in excluded.values())
+    counts = ((len(excluded) - n_uncounted, "a price"), (n_uncounted, "answers of a known length"))
+    n_unpriced = ", ".join(f"{n} without {what} left out" for n, what in counts if n) or None
     if policy.name == "balanced":
         return _ranking(sorted(priced, key=by_value(policy.usd_weight)), excluded, n_unpriced)
     passing = sorted((c for c in priced if c.p_correct >= policy.min_p_correct), key=by_cost)

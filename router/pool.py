@@ -6,18 +6,21 @@ alias, into one immutable value. It does no I/O: whoever watches the champion bu
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
-from typing import TYPE_CHECKING
+from math import isnan
+from typing import TYPE_CHECKING, Literal
 
+from data.model_names import AUTO as AUTO
+from data.model_names import name_fault, url_fault
 from router.errors import ConfigError
+from router.parameters import AS_IT_COMES, ParameterRules
 from router.settings import PoolSection
 
 if TYPE_CHECKING:
     from data.queries import ModelRow
     from router.artifact import Artifact
 
-AUTO = "auto"
 NO_UPSTREAM = "no upstream"
+RETIRED = "retired"
 ASSUMED_OUTPUT_TOKENS = 256.0  # where no model's answers were ever counted; the same for every model
 
 
@@ -35,7 +38,13 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class PoolEntry:
-    """One model. `reason` says why it is never chosen; none where it can be. `column` is its place in the artifact."""
+    """One model. `reason` says why it is never chosen; none where it can be. `column` is its place in the artifact.
+
+    `expected_output_tokens` is its usual answer, none where unknown; `tokens_basis` says what that and a prompt's own
+    forecast stand on: counts, estimates from characters, or an assumption. `first_token_s` and `s_per_token` are its
+    pace, none where no answer was timed. `capabilities` is all that it can do besides text; none is unknown, and then
+    it may be asked for anything.
+    """
 
     name: str
     aliases: tuple[str, ...] = ()
@@ -44,9 +53,14 @@ class PoolEntry:
     usd_per_1m_output: float | None = None
     context_window: int | None = None
     max_output_tokens: int | None = None
-    expected_output_tokens: float = ASSUMED_OUTPUT_TOKENS
+    expected_output_tokens: float | None = ASSUMED_OUTPUT_TOKENS
     column: int | None = None
     reason: str | None = None
+    capabilities: frozenset[str] | None = None
+    parameters: ParameterRules = AS_IT_COMES
+    tokens_basis: Literal["counted", "estimated", "assumed"] = "assumed"
+    first_token_s: float | None = None
+    s_per_token: float | None = None
 
     def cost_usd(self, input_tokens: float, output_tokens: float) -> float | None:
         """What that many tokens cost; none where a price is unknown."""
@@ -54,10 +68,26 @@ class PoolEntry:
             return None
         return (input_tokens * self.usd_per_1m_input + output_tokens * self.usd_per_1m_output) / 1e6
 
-    def expected_cost_usd(self, input_tokens: float, max_output_tokens: int | None) -> float | None:
-        """What a request should cost: this model's usual answer, cut at the limits that hold."""
-        limits = [limit for limit in (max_output_tokens, self.max_output_tokens) if limit is not None]
-        return self.cost_usd(input_tokens, min(self.expected_output_tokens, *limits, self.expected_output_tokens))
+    def expected_tokens(self, max_output_tokens: int | None, forecast: float | None = None) -> float | None:
+        """How long an answer should be: as forecast for the prompt, else as usual, cut at the limits that hold."""
+        tokens = self.expected_output_tokens if forecast is None else forecast
+        if tokens is None:
+            return None
+        return min([tokens, *(limit for limit in (max_output_tokens, self.max_output_tokens) if limit is not None)])
+
+    def expected_cost_usd(
+        self, input_tokens: float, max_output_tokens: int | None, forecast: float | None = None
+    ) -> float | None:
+        """What a request should cost; none where a price or the answer's length is unknown."""
+        tokens = self.expected_tokens(max_output_tokens, forecast)
+        return None if tokens is None else self.cost_usd(input_tokens, tokens)
+
+    def expected_latency_s(self, max_output_tokens: int | None, forecast: float | None = None) -> float | None:
+        """How long an answer should take: until its first token, and then token by token."""
+        tokens = self.expected_tokens(max_output_tokens, forecast)
+        if tokens is None or self.first_token_s is None or self.s_per_token is None:
+            return None
+        return self.first_token_s + self.s_per_token * tokens
 
 
 @dataclass(frozen=True)
@@ -86,13 +116,19 @@ def join_pool(
 ) -> Pool:
     """Build the pool; ConfigError where two entries would answer to one name.
 
-    `simulated_base_url` stands in as the upstream of every model that has none.
+    `simulated_base_url` stands in as the upstream of every model that has none. What an older database calls by a
+    name that no model can have is listed with that reason, and answers to no name.
     """
     drafts = [_from_config(section) for section in configured]
     place_of = {name: place for place, draft in enumerate(drafts) for name in _names(draft)}
     retired: set[str] = set()
     faults: dict[str, str] = {}
+    misnamed = {name: fault for name in (artifact.model_names if artifact else ()) if (fault := name_fault(name))}
     for row in rows:
+        if fault := name_fault(row.name):
+            misnamed[row.name] = fault
+            continue
+        row = replace(row, aliases=tuple(alias for alias in row.aliases if not name_fault(alias)))
         places = sorted({place_of[name] for name in (row.name, *row.aliases) if name in place_of})
         if len(places) > 1:
             both = " and ".join(repr(drafts[place].name) for place in places)
@@ -105,14 +141,17 @@ def join_pool(
         if row.retired:
             retired.add(entry.name)
         if entry.upstream is None and row.upstream_url is not None:
-            faults[entry.name] = f"no upstream: its key's variable {row.upstream_key_env} is not set"
-    known = {name for draft in drafts for name in _names(draft)}
+            why = url_fault(row.upstream_url)
+            what = f"in its URL, {why}" if why else f"its key's variable {row.upstream_key_env} is not set"
+            faults[entry.name] = f"{NO_UPSTREAM}: {what}"
+    known = {name for draft in drafts for name in _names(draft)} | misnamed.keys()
     drafts += [PoolEntry(name) for name in (artifact.model_names if artifact else ()) if name not in known]
     if simulated_base_url is not None:
         drafts = [d if d.upstream else replace(d, upstream=Upstream(simulated_base_url, d.name)) for d in drafts]
     have_logs = {row.name for row in rows if row.n_outcomes}
     entries = tuple(_placed(draft, artifact, draft.name in retired, have_logs, faults) for draft in drafts)
     by_name = _index(entries)
+    entries += tuple(PoolEntry(name, reason=fault) for name, fault in sorted(misnamed.items()))
     return Pool(entries, by_name, tuple(entry for entry in entries if entry.reason is None))
 
 
@@ -137,13 +176,15 @@ def _from_config(section: PoolSection) -> PoolEntry:
         section.usd_per_1m_output,
         section.context_window,
         section.max_output_tokens,
+        capabilities=None if section.capabilities is None else frozenset(section.capabilities),
+        parameters=section.parameters.rules(),
     )
 
 
 def _with_row(entry: PoolEntry, row: "ModelRow", environ: Mapping[str, str]) -> PoolEntry:
     """Fill what the configuration left open from the database."""
     upstream = entry.upstream
-    if upstream is None and row.upstream_url is not None:
+    if upstream is None and row.upstream_url is not None and not url_fault(row.upstream_url):
         key = environ.get(row.upstream_key_env, "").strip() if row.upstream_key_env else None
         if key != "":
             upstream = Upstream(row.upstream_url.rstrip("/"), row.upstream_model or row.name, key)
@@ -155,6 +196,7 @@ def _with_row(entry: PoolEntry, row: "ModelRow", environ: Mapping[str, str]) -> 
         usd_per_1m_input=row.usd_per_1m_input if entry.usd_per_1m_input is None else entry.usd_per_1m_input,
         usd_per_1m_output=row.usd_per_1m_output if entry.usd_per_1m_output is None else entry.usd_per_1m_output,
         context_window=row.context_window if entry.context_window is None else entry.context_window,
+        capabilities=frozenset(row.capabilities) or None if entry.capabilities is None else entry.capabilities,
     )
 
 
@@ -163,12 +205,12 @@ def _placed(
 ) -> PoolEntry:
     """Give an entry its column in the artifact, or the reason why it cannot be chosen."""
     if artifact is None:
-        return replace(entry, reason="retired" if retired else "no artifact")
+        return replace(entry, reason=RETIRED if retired else "no artifact")
     column_of = {name: column for column, name in enumerate(artifact.model_names)}
     column = next((column_of[name] for name in _names(entry) if name in column_of), None)
     reason = None
     if retired:
-        reason = "retired"
+        reason = RETIRED
     elif entry.upstream is None:
         reason = faults.get(entry.name, NO_UPSTREAM)
     elif column is None:
@@ -176,12 +218,26 @@ def _placed(
         reason = (
             f"its logs are newer than artifact {artifact.id}" if newer else f"no logs: not in artifact {artifact.id}"
         )
-    known = artifact.manifest.expected_output_tokens
-    usual = known[column] if column is not None else None
-    if usual is None:
-        counted = [tokens for tokens in known if tokens is not None]
-        usual = fmean(counted) if counted else ASSUMED_OUTPUT_TOKENS
-    return replace(entry, column=column, reason=reason, expected_output_tokens=usual)
+    return replace(_with_costs(entry, artifact, column), column=column, reason=reason)
+
+
+def _with_costs(entry: PoolEntry, artifact: "Artifact", column: int | None) -> PoolEntry:
+    """Tell an entry its usual answer's length and pace; an assumed length only where nothing was ever counted."""
+    means, estimated = artifact.manifest.expected_output_tokens, artifact.manifest.output_tokens_estimated
+    if all(tokens is None for tokens in means):
+        entry = replace(entry, expected_output_tokens=ASSUMED_OUTPUT_TOKENS, tokens_basis="assumed")
+    elif column is None:
+        entry = replace(entry, expected_output_tokens=None)
+    else:
+        basis: Literal["counted", "estimated"] = "estimated" if estimated and estimated[column] else "counted"
+        entry = replace(entry, expected_output_tokens=means[column], tokens_basis=basis)
+    if column is None:
+        return entry
+    pace = artifact.costs.pace
+    first_token_s, s_per_token = float(pace.first_token_s[column]), float(pace.s_per_token[column])
+    if isnan(first_token_s) or isnan(s_per_token):
+        return entry
+    return replace(entry, first_token_s=first_token_s, s_per_token=s_per_token)
 
 
 def _index(entries: Iterable[PoolEntry]) -> dict[str, PoolEntry]:
@@ -191,6 +247,4 @@ def _index(entries: Iterable[PoolEntry]) -> dict[str, PoolEntry]:
             other = by_name.setdefault(name, entry)
             if other is not entry:
                 raise ConfigError(f"the name {name!r} belongs to both {other.name!r} and {entry.name!r} of the pool")
-    if AUTO in by_name:
-        raise ConfigError(f"model {by_name[AUTO].name!r} has the name {AUTO!r}, which asks the router to choose")
     return by_name

@@ -1,109 +1,256 @@
-"""Write decisions to SQL, in batches and off the request path.
+"""Write decisions and feedback to SQL: off the request path, in batches, through a database that goes away.
 
-An answer never waits for a record: a decision goes into a bounded queue, a thread writes what stands in it every
-flush interval, and retries while the database is away. When the queue is full, or the database refuses a row for what
-it holds, the decision is dropped, counted and logged. No prompt text is ever written.
+An answer never waits for a record: it goes into a bounded queue. Every flush interval one thread puts what stands there
+on the disk (`router.spool`), and another writes it from there to SQL, by its id at most once, for as long as it takes.
+A process that is killed loses what the last flush interval brought, and nothing else: the next one that starts on the
+same disk adopts the rest. Where the queue or the disk is full, records are dropped, counted and logged.
 """
 
 import logging
+import math
 import queue
 import threading
 import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
 from data.errors import DatabaseError
+from data.feedback import NewFeedback, add_feedback
 from data.store import add_decisions
 from router.decision import Decision
 from router.settings import Recording
+from router.spool import Record, Segment, Spool
 
 logger = logging.getLogger(__name__)
 
-BATCH_SIZE = 500
-MAX_RETRY_S = 5.0
+DECISION, FEEDBACK = "decision", "feedback"
+BATCH_SIZE = 500  # rows in one transaction
+SEGMENT_SIZE = 2_000  # records in one file
+SEGMENTS_IN_MEMORY = 4  # what is just written need not be read back
+ADOPT_EVERY_S = 10.0
+FIRST_RETRY_S, MAX_RETRY_S = 0.5, 5.0
 SHUTDOWN_S = 10.0
 
 
 class Recorder:
-    """A queue and the thread that empties it into SQL. `n_written` and `n_dropped` count since the start."""
+    """A queue, a spool on disk, and the threads that empty the one into the other and that into SQL.
 
-    def __init__(self, engine: Engine, recording: Recording) -> None:
+    `n_written` and `n_dropped` count since the start; `n_spooled` is how many records wait for the database now.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        recording: Recording,
+        folder: Path,
+        observe: Callable[[Decision], None] = lambda _: None,
+    ) -> None:
         self._engine = engine
+        self._observe = observe
         self._flush_interval_s = recording.flush_interval_s
-        self._queue: queue.Queue[Decision] = queue.Queue(recording.queue_size)
+        self._queue_size = recording.queue_size
+        self._prompts = recording.prompts
+        self._queue: queue.Queue[Decision | Record] = queue.Queue(recording.queue_size)
+        self._spool = Spool(folder / "spool", recording.max_spool_bytes)
+        self._waiting: deque[Segment] = deque()
+        self._arrived = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._spooled_all = threading.Event()
+        self._threads = [
+            threading.Thread(target=work, name=name, daemon=True)
+            for name, work in (("spooler", self._run_spooler), ("recorder", self._run_writer))
+        ]
+        self._disk_works = True
+        self._database_answers = True
+        self._ends_at = math.inf
         self.n_written = 0
         self.n_dropped = 0
 
+    @property
+    def n_spooled(self) -> int:
+        return sum(segment.n_records for segment in self._waiting.copy())
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the database is away, or has not caught up since it came back."""
+        return not self._database_answers or len(self._waiting) > SEGMENTS_IN_MEMORY
+
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def record(self, decision: Decision) -> None:
         """Take a finished decision; never waits, never fails."""
+        self._observe(decision)
+        self._put(decision)
+
+    def give(self, feedback: NewFeedback) -> None:
+        """Take feedback that the database could not be asked about; never waits, never fails."""
+        self._put(Record(FEEDBACK, asdict(feedback)))
+
+    def stop(self) -> None:
+        """Put what is left on the disk and, where the database answers, into SQL within SHUTDOWN_S; then end."""
+        self._ends_at = time.monotonic() + SHUTDOWN_S
+        self._stopping.set()
+        self._arrived.set()
+        for thread in self._threads:
+            thread.join(SHUTDOWN_S + 5)
+        if self._waiting:
+            lost = sum(segment.n_records for segment in self._waiting if segment.path is None)
+            logger.warning("%d records stay in the spool; the next start writes them to SQL", self.n_spooled - lost)
+            if lost:
+                self._drop(lost, "shutting down while neither database nor disk takes them")
+        self._spool.close()
+
+    def _put(self, item: Decision | Record) -> None:
         try:
-            self._queue.put_nowait(decision)
+            self._queue.put_nowait(item)
         except queue.Full:
             self._drop(1, "the queue is full")
 
-    def stop(self) -> None:
-        """Write what is left, within SHUTDOWN_S, and end."""
-        self._stopping.set()
-        self._thread.join(SHUTDOWN_S + 5)
+    # From the queue to the disk
 
-    def _run(self) -> None:
-        while not self._stopping.wait(self._flush_interval_s):
+    def _run_spooler(self) -> None:
+        try:
+            self._adopt()
+            adopted_at = time.monotonic()
+            while not self._stopping.wait(self._flush_interval_s):
+                self._flush()
+                if time.monotonic() - adopted_at > ADOPT_EVERY_S:
+                    self._adopt()
+                    adopted_at = time.monotonic()
             self._flush()
-        self._flush()
+        finally:
+            self._spooled_all.set()
+            self._arrived.set()
+
+    def _adopt(self) -> None:
+        try:
+            if adopted := self._spool.adopt():
+                n_records = sum(segment.n_records for segment in adopted)
+                logger.info("%d records of a process that ended are written to SQL", n_records)
+                self._waiting.extend(adopted)
+                self._arrived.set()
+        except OSError as error:
+            logger.warning("the spool cannot be looked through: %s", error)
 
     def _flush(self) -> None:
         while batch := self._take():
-            self._write(batch)
+            try:
+                records = [self._as_record(item) for item in batch]
+                self._waiting.append(self._spooled(records))
+            except Exception:  # the thread must live for the others
+                logger.exception("%d records cannot be written down", len(batch))
+                self._drop(len(batch), "they cannot be written down")
+            self._arrived.set()
 
-    def _take(self) -> list[Decision]:
-        batch: list[Decision] = []
-        while len(batch) < BATCH_SIZE:
+    def _take(self) -> list[Decision | Record]:
+        batch: list[Decision | Record] = []
+        while len(batch) < SEGMENT_SIZE:
             try:
                 batch.append(self._queue.get_nowait())
             except queue.Empty:
                 break
         return batch
 
-    def _write(self, batch: list[Decision]) -> None:
-        wait_s, give_up_at = self._flush_interval_s, None
+    def _as_record(self, item: Decision | Record) -> Record:
+        return item if isinstance(item, Record) else Record(DECISION, item.as_row(self._prompts))
+
+    def _spooled(self, records: Sequence[Record]) -> Segment:
+        """Put records on the disk; where it does not take them, they wait in memory, as many as the queue may hold."""
+        try:
+            segment = self._spool.write(records)
+        except OSError as error:
+            if self._disk_works:
+                logger.error("the disk takes no records, they wait in memory only: %s", error)
+            self._disk_works = False
+            in_memory = sum(s.n_records for s in self._waiting.copy() if s.path is None)
+            kept = records[: max(0, self._queue_size - in_memory)]
+            if len(kept) < len(records):
+                self._drop(len(records) - len(kept), "the disk takes none and memory is full")
+            return Segment(len(kept), None, kept)
+        self._disk_works = True
+        if len(self._waiting) >= SEGMENTS_IN_MEMORY:
+            return Segment(segment.n_records, segment.path)
+        return segment
+
+    # From the disk to SQL
+
+    def _run_writer(self) -> None:
+        wait_s = FIRST_RETRY_S
         while True:
-            try:
-                add_decisions(self._engine, [decision.as_row() for decision in batch])
-            except (DataError, IntegrityError) as error:
-                self._write_singly(batch, error)
-                return
-            except (SQLAlchemyError, DatabaseError) as error:
-                cause = type(getattr(error, "orig", None) or error).__name__  # its text would hold the rows
-                if self._stopping.is_set():
-                    give_up_at = give_up_at or time.monotonic() + SHUTDOWN_S
-                    if time.monotonic() >= give_up_at:
-                        self._drop(len(batch), f"shutting down while the database is away ({cause})")
-                        return
-                logger.warning("%d decisions wait for the database: %s; next try in %.1f s", len(batch), cause, wait_s)
-                time.sleep(min(wait_s, 0.5)) if self._stopping.is_set() else self._stopping.wait(wait_s)
-                wait_s = min(2 * wait_s, MAX_RETRY_S)
-            except Exception as error:  # noqa: BLE001  whatever one row did, the thread must live for the others
-                self._write_singly(batch, error)
-                return
-            else:
-                self.n_written += len(batch)
+            self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting and time.monotonic() < self._ends_at:
+                if self._write(self._waiting[0]):
+                    self._spool.remove(self._waiting.popleft())
+                    wait_s = FIRST_RETRY_S
+                elif self._spooled_all.is_set():
+                    return  # what is on the disk is safe there
+                else:
+                    self._stopping.wait(wait_s)
+                    wait_s = min(2 * wait_s, MAX_RETRY_S)
+            if self._spooled_all.is_set():
                 return
 
-    def _write_singly(self, batch: list[Decision], error: Exception) -> None:
-        """Keep one refused row from taking its batch with it."""
-        if len(batch) == 1:
-            self._drop(1, f"the database refuses it ({type(error).__name__})")
-            return
-        for decision in batch:
-            self._write([decision])
+    def _write(self, segment: Segment) -> bool:
+        """Write a segment to SQL; False where the database does not answer."""
+        try:
+            records = self._spool.read(segment)
+        except FileNotFoundError:
+            return True  # someone took it away
+        except OSError as error:
+            logger.warning("the segment %s cannot be read: %s", segment.path, error.strerror)
+            return False
+        try:
+            for start in range(0, len(records), BATCH_SIZE):
+                self._write_batch(records[start : start + BATCH_SIZE])
+        except (SQLAlchemyError, DatabaseError) as error:
+            cause = type(getattr(error, "orig", None) or error).__name__  # its text would hold the rows
+            logger.warning("%d records wait for the database: %s", self.n_spooled, cause)
+            self._database_answers = False
+            return False
+        self._database_answers = True
+        return True
 
-    def _drop(self, n_decisions: int, why: str) -> None:
-        self.n_dropped += n_decisions
-        if self.n_dropped == n_decisions or self.n_dropped % 1000 < n_decisions:  # the first, then every thousandth
-            logger.error("decisions dropped, %d since the start: %s", self.n_dropped, why)
+    def _write_batch(self, records: Sequence[Record]) -> None:
+        """Write records to SQL; SQLAlchemyError where the database does not answer. One it refuses is set aside."""
+        decisions = [record.row for record in records if record.kind == DECISION]
+        try:
+            add_decisions(self._engine, decisions)
+            for record in records:
+                if record.kind == FEEDBACK:
+                    self._write_feedback(record)
+        except Exception as error:
+            if _away(error):
+                raise
+            if len(records) == 1:
+                self._drop(1, f"the database refuses it ({type(error).__name__})")
+                self._spool.refuse(records[0], type(error).__name__)
+                return
+            for record in records:  # keep one refused row from taking its batch with it
+                self._write_batch([record])
+        else:
+            self.n_written += len(records)
+
+    def _write_feedback(self, record: Record) -> None:
+        received = add_feedback(self._engine, NewFeedback(**record.row))  # type: ignore[arg-type]
+        if received.status in ("unknown", "conflicting"):
+            self._spool.refuse(record, f"its decision is {received.status}")
+
+    def _drop(self, n_records: int, why: str) -> None:
+        self.n_dropped += n_records
+        if self.n_dropped == n_records or self.n_dropped % 1000 < n_records:  # the first, then every thousandth
+            logger.error("records dropped, %d since the start: %s", self.n_dropped, why)
+
+
+def _away(error: Exception) -> bool:
+    """Whether an error says that the database is not there, and not that it refuses what a row holds."""
+    if isinstance(error, DBAPIError):
+        return not isinstance(error, DataError | IntegrityError)
+    return isinstance(error, SQLAlchemyError | DatabaseError) and not isinstance(error, StatementError)

@@ -1,29 +1,33 @@
 """One request's way through the router: filter, encode, score, choose, send, fall back, record.
 
 It only waits: encoding and scoring run in a thread of their own, HTTP is `router.upstream`'s, the choice
-`router.choice`'s, and records are written later by `router.record`.
+`router.choice`'s, fallbacks are `router.asking`'s, and records are written later by `router.record`.
 """
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 
+from router.asking import CLIENT_CLOSED, CLIENT_FAULT, Asker
 from router.champion import ChampionWatch
-from router.choice import choose, eligible, explain, forecast, named_entry
+from router.choice import choose, explain, forecast, named_entry
 from router.decision import Decision, Option
-from router.errors import Attempt, NoArtifactError, UpstreamError, UpstreamsFailedError
+from router.eligibility import eligible
+from router.errors import InvalidRequestError, NoArtifactError, UpstreamError, UpstreamsFailedError
+from router.evidence_index import EvidenceIndex
+from router.observed import Observed
 from router.pool import AUTO
 from router.record import Recorder
-from router.request import ChatRequest
-from router.sse import COMMENT, encode
-from router.upstream import DONE, Reply, ReplyStream, Upstreams
+from router.relay import relay_for
+from router.reply import Reply
+from router.request import PromptRequest
+from router.sse import COMMENT
+from router.upstream import ReplyStream, Upstreams
 
-CLIENT_CLOSED = "client_closed"
+N_NEAREST = 5  # labelled questions that explain a choice
 CLIENT_CLOSED_STATUS = 499  # as nginx counts it: no one was left to see a status
-CLIENT_FAULT = "client_fault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,64 +37,105 @@ class Answer:
     status: int
     body: dict[str, object]
     headers: dict[str, str]
+    decision: Decision
 
 
 class AnswerStream:
     """A streamed answer for the client: its headers, then its events. Always `aclose()` it."""
 
-    def __init__(self, decision: Decision, model: str, stream: ReplyStream, recorder: Recorder) -> None:
+    def __init__(
+        self, decision: Decision, request: PromptRequest, stream: ReplyStream, recorder: Recorder, observed: Observed
+    ) -> None:
+        assert decision.answered is not None
+        assert decision.answered.entry.upstream is not None
         self.headers = decision.headers()
-        self._decision = decision
-        self._model = model
+        self.decision = decision
+        self._upstream = decision.answered.entry.upstream
+        self._relay = relay_for(request, decision.answered.entry.name)
         self._stream = stream
         self._recorder = recorder
+        self._observed = observed
 
     async def events(self) -> AsyncGenerator[bytes]:
-        """Each chunk under the pool's name, then `[DONE]`; or one error object where the upstream broke off."""
+        """Each chunk as its endpoint writes it, then the end; or one error object where the upstream broke off."""
+        relay, decision = self._relay, self.decision
         try:
             async for chunk in self._stream:
                 if chunk is None:
                     yield COMMENT
                     continue
-                self._decision.count(chunk)
-                chunk["model"] = self._model
-                yield encode(json.dumps(chunk, separators=(",", ":")).encode())
+                decision.count(chunk)
+                if (event := relay.event(chunk)) is not None:
+                    yield event
         except UpstreamError as failure:
-            self._decision.fail(failure)
-            self._decision.close(200, f"stream_{failure.code}")
+            self._observed.breakers.failed(self._upstream)
+            decision.fail(failure)
+            decision.close(200, f"stream_{failure.code}")
             error = {"message": f"the upstream broke off: {failure}", "type": "upstream_error", "param": None}
-            yield encode(json.dumps({"error": {**error, "code": "upstream_stream_failed"}}).encode())
+            yield relay.failure({**error, "code": "upstream_stream_failed"})
         else:
-            self._decision.close(200)
-            yield encode(DONE)
+            decision.close(200)
+            self._observed.latencies.add(self._upstream, decision.latency_s)
+            if end := relay.end():
+                yield end
 
     async def aclose(self) -> None:
         """End the upstream's call and record how it went; without an end, it was the client who left."""
         try:
             await self._stream.aclose()
         finally:
-            if not self._decision.status:
-                self._decision.close(CLIENT_CLOSED_STATUS, CLIENT_CLOSED)
-            self._recorder.record(self._decision)
+            if not self.decision.status:
+                self.decision.close(CLIENT_CLOSED_STATUS, CLIENT_CLOSED)
+            self._recorder.record(self.decision)
 
 
 class Service:
     """The router, as the endpoints see it."""
 
-    def __init__(self, watch: ChampionWatch, upstreams: Upstreams, recorder: Recorder) -> None:
+    def __init__(
+        self, watch: ChampionWatch, upstreams: Upstreams, recorder: Recorder, observed: Observed | None = None
+    ) -> None:
         self.watch = watch
-        self._upstreams = upstreams
+        self.index: EvidenceIndex | None = None
+        self.observed = observed or Observed()
+        self._asker = Asker(upstreams, self.observed)
         self._recorder = recorder
         self._encoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
+
+    async def evidence(self, text: str, k: int = N_NEAREST) -> dict[str, object]:
+        """The labelled questions nearest to a text, with each model's record on them."""
+        artifact = self.watch.current.artifact
+        if artifact is None:
+            raise NoArtifactError(self.watch.missing)
+        index = self.index.fitting(artifact) if self.index is not None else None
+        if index is None:
+            why = "it is not built yet" if self.index is not None else "`evidence.enabled` is false"
+            return {"nearest": [], "n_questions": 0, "note": f"there is no index: {why}"}
+        loop = asyncio.get_running_loop()
+        vectors = await loop.run_in_executor(self._encoding, artifact.encoder.encode, [text])
+        nearest = await loop.run_in_executor(None, index.nearest, vectors[0], k)
+        note = None if nearest else "nothing of the text is known from the logs"
+        return {
+            "nearest": [neighbour.as_json() for neighbour in nearest],
+            "n_questions": index.n_questions,
+            "n_left_out": index.n_left_out,
+            "encoder": index.encoder_fingerprint,
+            "note": note,
+        }
+
+    @property
+    def encoder_queue_depth(self) -> int:
+        """How many prompts wait to be encoded."""
+        return self._encoding._work_queue.qsize()
 
     def close(self) -> None:
         self._encoding.shutdown(cancel_futures=True)
 
-    async def answer(self, request: ChatRequest, request_id: str) -> Answer | AnswerStream:
+    async def answer(self, request: PromptRequest, request_id: str) -> Answer | AnswerStream:
         """Choose a model, ask it and its fallbacks in turn, and record the decision."""
         decision = await self.decide(request, request_id)
         try:
-            reply = await self._ask(decision, request)
+            reply = await self._asker.ask(decision, request)
         except UpstreamsFailedError as error:
             decision.measure()
             decision.close(error.status, error.code)
@@ -103,27 +148,32 @@ class Service:
             raise
         decision.measure()
         if isinstance(reply, ReplyStream):
-            assert decision.answered is not None
-            return AnswerStream(decision, decision.answered.entry.name, reply, self._recorder)
+            return AnswerStream(decision, request, reply, self._recorder, self.observed)
         return self._finished(decision, reply)
 
-    async def decide(self, request: ChatRequest, request_id: str) -> Decision:
+    async def decide(self, request: PromptRequest, request_id: str) -> Decision:
         """Choose a model without asking it; one that the client names is the choice."""
         started = perf_counter()
         current = self.watch.current  # one reference for the whole request, whatever is promoted meanwhile
         if request.model != AUTO:
             choice = Option(named_entry(current.pool, request.model), None, None, 1.0)
-            return Decision(request_id, None, None, (choice,), streamed=request.stream, started=started)
+            named = Decision(request_id, None, None, (choice,), streamed=request.stream, started=started)
+            named.prompt = request.text
+            return named
+        if not request.endpoint.routed:
+            message = f"{request.endpoint.path} is not routed: vectors of two models cannot be compared; name a model"
+            raise InvalidRequestError(message, param="model")
         if current.artifact is None:
             raise NoArtifactError(self.watch.missing)
-        entries, reasons = eligible(current.pool, request)
+        entries, reasons = eligible(current.pool, request, self.observed)
         loop = asyncio.get_running_loop()
-        p_correct = await loop.run_in_executor(self._encoding, forecast, current.artifact, request.text)
-        decision = choose(request, request_id, current.pool, entries, reasons, p_correct)
+        seen = await loop.run_in_executor(self._encoding, forecast, current.artifact, request.text)
+        decision = choose(request, request_id, current.pool, entries, reasons, seen, self.observed)
         decision.artifact_id, decision.started = current.artifact.id, started
+        decision.prompt, decision.route_s = request.text, perf_counter() - started
         return decision
 
-    async def explain(self, request: ChatRequest, request_id: str) -> dict[str, object]:
+    async def explain(self, request: PromptRequest, request_id: str) -> dict[str, object]:
         """Say what would be chosen and why, without asking any model; nothing is recorded."""
         current = self.watch.current
         if request.model != AUTO:
@@ -131,38 +181,18 @@ class Service:
         if current.artifact is None:
             raise NoArtifactError(self.watch.missing)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._encoding, explain, request, request_id, current.artifact, current.pool)
+        explained = await loop.run_in_executor(
+            self._encoding, explain, request, request_id, current.artifact, current.pool, self.observed
+        )
+        encoder = current.artifact.manifest.encoder_fingerprint
+        return {**explained, "encoder": encoder, "evidence": await self.evidence(request.text)}
 
-    async def _ask(self, decision: Decision, request: ChatRequest) -> Reply | ReplyStream:
-        """Ask the candidates in their order until one answers; UpstreamsFailedError where none does."""
-        deadline = self._upstreams.deadline()
-        send = self._upstreams.stream if request.stream else self._upstreams.complete
-        failures: list[UpstreamError] = []
-        refusal: Reply | None = None
-        for option in decision.options:
-            name, upstream = option.entry.name, option.entry.upstream
-            assert upstream is not None, "only entries with an upstream are candidates"
-            began = perf_counter()
-            try:
-                reply = await send(upstream, request.body_for(upstream.model), deadline)
-            except UpstreamError as failure:
-                failures.append(failure)
-                decision.attempts.append(Attempt(name, failure.status, failure.code, perf_counter() - began))
-                continue
-            except asyncio.CancelledError:
-                decision.attempts.append(Attempt(name, None, CLIENT_CLOSED, perf_counter() - began))
-                raise
-            if isinstance(reply, ReplyStream) or reply.status == 200:
-                decision.attempts.append(Attempt(name, 200, None, perf_counter() - began))
-                decision.answered = option
-                return reply
-            decision.attempts.append(Attempt(name, reply.status, CLIENT_FAULT, perf_counter() - began))
-            if reply.status != 404:
-                return reply
-            refusal = reply  # perhaps only this upstream lost its model: another may still answer
-        if refusal is not None and not failures:
-            return refusal
-        raise UpstreamsFailedError(failures, decision.attempts)
+    async def explain_answer(self, decision: Decision) -> dict[str, object]:
+        """Explain a decision that was made: what its answer's debug part says."""
+        explained = {"id": decision.id, **decision.explain()}
+        if decision.artifact_id is not None:
+            explained["evidence"] = await self.evidence(decision.prompt)
+        return explained
 
     def _finished(self, decision: Decision, reply: Reply) -> Answer:
         """Put our names and headers on a whole answer and record it."""
@@ -174,4 +204,4 @@ class Service:
             headers["x-embedrouter-cost-usd"] = f"{decision.cost_usd:.8f}"
         decision.close(reply.status, None if decision.answered else CLIENT_FAULT)
         self._recorder.record(decision)
-        return Answer(reply.status, reply.body, headers)
+        return Answer(reply.status, reply.body, headers, decision)

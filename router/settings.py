@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from data.model_names import AUTO, shown_url, url_fault
+from router.breaker import BreakerRules
 from router.errors import ConfigError
+from router.needs import Capability
+from router.parameters import AS_IT_COMES, FIXED, ParameterRules
 from router.policy import Policy, PolicyName
 
 DEFAULT_PATH = Path("config.yaml")
@@ -27,6 +31,12 @@ Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 
 
+def _without_credentials(url: str) -> str:
+    if fault := url_fault(url):
+        raise ValueError(f"{fault}; the key has a place of its own: `api_key: ${{NAME}}`" if "@" in url else fault)
+    return url
+
+
 class Section(BaseModel):
     """A part of config.yaml: unknown keys are mistakes."""
 
@@ -36,6 +46,7 @@ class Section(BaseModel):
 class Server(Section):
     host: str = "127.0.0.1"
     port: int = Field(4141, ge=0, le=65535)
+    admin_port: int | None = Field(None, ge=0, le=65535, description="of /metrics, on loopback; default: port + 1")
     max_body_bytes: int = Field(32 * 1024 * 1024, gt=0)
 
 
@@ -52,17 +63,44 @@ class PolicySection(Section):
     name: PolicyName = "quality"
     usd_weight: float = Field(10.0, alias="lambda", ge=0, allow_inf_nan=False)
     min_p_correct: float = Field(0.7, ge=0, le=1)
+    default_model: str | None = Field(None, description="asked where no forecast can be made, and by policy fixed")
+
+    @model_validator(mode="after")
+    def _fixed_has_a_model(self) -> "PolicySection":
+        if self.name == "fixed" and self.default_model is None:
+            raise ValueError("policy `fixed` asks the `default_model`, and there is none: name one")
+        return self
 
     def policy(self) -> Policy:
-        return Policy(self.name, usd_weight=self.usd_weight, min_p_correct=self.min_p_correct)
+        return Policy(self.name, self.usd_weight, self.min_p_correct, self.default_model)
 
 
 class UpstreamSection(Section):
     """An OpenAI-compatible endpoint: `base_url` ends where `/chat/completions` begins."""
 
-    base_url: str = Field(pattern=r"^https?://[^\s/]+")
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/]+"), AfterValidator(_without_credentials)]
     api_key: Secret | None = None
     model: str | None = Field(None, description="the model's id there; its pool name where absent")
+
+
+class ParametersSection(Section):
+    """What one model's upstream takes otherwise: renamed first, then dropped, then added where it is absent."""
+
+    rename: dict[str, str] = {}
+    drop: tuple[str, ...] = ()
+    require: dict[str, object] = {}
+
+    @model_validator(mode="after")
+    def _rules_spare_the_prompt(self) -> "ParametersSection":
+        for name in (*self.rename, *self.rename.values(), *self.drop, *self.require):
+            if name in FIXED:
+                raise ValueError(f"`{name}` is what a request is made of; rules are for other parameters")
+        return self
+
+    def rules(self) -> ParameterRules:
+        if not (self.rename or self.drop or self.require):
+            return AS_IT_COMES
+        return ParameterRules(tuple(self.rename.items()), frozenset(self.drop), tuple(self.require.items()))
 
 
 class PoolSection(Section):
@@ -75,22 +113,65 @@ class PoolSection(Section):
     usd_per_1m_output: Usd | None = None
     context_window: int | None = Field(None, gt=0)
     max_output_tokens: int | None = Field(None, gt=0)
+    capabilities: tuple[Capability, ...] | None = Field(None, description="all that it can; absent is unknown")
+    parameters: ParametersSection = ParametersSection()
 
 
 class Timeouts(Section):
-    """How long each phase of an upstream call may take; `total_s` holds for all attempts together."""
+    """How long each phase of an upstream call may take; `total_s` holds for all attempts together.
+
+    `first_token_s` ends with the first content of a stream, or with the headers of a whole answer. A client whose
+    stream is silent for `keep_alive_s` gets a comment, so that no proxy takes the connection for dead.
+    """
 
     connect_s: Seconds = 5.0
-    first_byte_s: Seconds = 300.0
+    first_token_s: Seconds = 300.0
     between_chunks_s: Seconds = 120.0
     total_s: Seconds = 900.0
+    keep_alive_s: Seconds = 15.0
+
+
+BREAKER = BreakerRules()
+
+
+class Breaker(Section):
+    """When an upstream that fails is left alone, and for how long; each probe that fails doubles `open_s`."""
+
+    n_failures: int = Field(BREAKER.n_failures, gt=0)
+    window_s: Seconds = BREAKER.window_s
+    open_s: Seconds = BREAKER.open_s
+    max_open_s: Seconds = BREAKER.max_open_s
+    max_retry_after_s: Seconds = BREAKER.max_retry_after_s
+
+    def rules(self) -> BreakerRules:
+        return BreakerRules(**self.model_dump())
 
 
 class Recording(Section):
-    """How decisions reach SQL: at most a flush interval and a queue's length can be lost."""
+    """How decisions reach SQL: every flush interval from memory to disk, and from there to the database.
+
+    A process that is killed loses what the last flush interval brought. `prompts` says what is kept of them: nothing,
+    a digest that finds a question of the logs again, or the text, which feedback turns into a question.
+    """
 
     flush_interval_s: Seconds = 0.5
     queue_size: int = Field(20_000, gt=0)
+    max_spool_bytes: int = Field(4 * 1024**3, gt=0)
+    prompts: Literal["off", "hashed", "full"] = "off"
+
+
+class EvidenceSection(Section):
+    """The index of labelled questions that explains choices: it holds excerpts of your logs' prompts."""
+
+    enabled: bool = True
+    max_questions: int = Field(200_000, gt=0, description="searched exactly; the newest, where there are more")
+
+
+class Logs(Section):
+    """What goes to stderr, and how. `requests: false` leaves out the requests that went well."""
+
+    format: Literal["json", "text"] = "json"
+    requests: bool = True
 
 
 class Settings(Section):
@@ -100,19 +181,25 @@ class Settings(Section):
     server: Server = Server()
     database_url: str | None = None
     artifacts_dir: Path = Path("var/artifacts")
+    state_dir: Path | None = Field(None, description="default: beside an SQLite database, else var/state")
     master_key: Secret | None = None
     keys: tuple[Key, ...] = ()
     policy: PolicySection = PolicySection()
     pool: tuple[PoolSection, ...] = ()
     timeouts: Timeouts = Timeouts()
+    breaker: Breaker = Breaker()
     recording: Recording = Recording()
+    logs: Logs = Logs()
+    evidence: EvidenceSection = EvidenceSection()
     champion_poll_s: Seconds = 1.0
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Settings":
-        seen: dict[str, str] = {"auto": "the router itself"}
+        seen: dict[str, str] = {AUTO: "the router itself"}
         for entry in self.pool:
             for name in (entry.name, *entry.aliases):
+                if not name.strip():
+                    raise ValueError(f"pool entry {entry.name!r}: {name!r} is blank, and no name of a model")
                 if seen.setdefault(name, entry.name) != entry.name or (name == entry.name and name in entry.aliases):
                     raise ValueError(f"pool entry {entry.name!r}: the name {name!r} already belongs to {seen[name]!r}")
         names = [entry.name for entry in self.pool]
@@ -194,7 +281,9 @@ def _read(path: Path) -> dict[str, object]:
         mark = error.problem_mark or error.context_mark
         line = f" line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{line}: {error.problem or error.context}") from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply, or a YAML alias repeats the part that it stands in") from None
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path}: {error}") from error
     if content is None:
         return {}
@@ -223,13 +312,24 @@ VARIABLE = re.compile(r"\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
 
 def expand(content: dict[str, object], environ: Mapping[str, str], where: str) -> dict[str, object]:
     """Replace `${NAME}` and `${NAME:-default}` in every text value."""
+    open_nodes = [id(content)]
+    expanded: dict[int, object] = {}  # what an alias repeats is expanded once, however often it stands there
 
     def value(node: object, place: str) -> object:
-        if isinstance(node, dict):
-            return {key: value(child, f"{place}.{key}" if place else str(key)) for key, child in node.items()}
-        if isinstance(node, list):
-            return [value(child, f"{place}.{position}") for position, child in enumerate(node)]
-        return VARIABLE.sub(lambda match: replacement(match, place), node) if isinstance(node, str) else node
+        if isinstance(node, str):
+            return VARIABLE.sub(lambda match: replacement(match, place), node)
+        if not isinstance(node, dict | list):
+            return node
+        if id(node) in open_nodes:
+            raise ConfigError(f"{where}: {place}: a YAML alias (`*name`) repeats the part that it stands in")
+        if id(node) not in expanded:
+            open_nodes.append(id(node))
+            if isinstance(node, dict):
+                expanded[id(node)] = {key: value(child, f"{place}.{key}") for key, child in node.items()}
+            else:
+                expanded[id(node)] = [value(child, f"{place}.{position}") for position, child in enumerate(node)]
+            open_nodes.pop()
+        return expanded[id(node)]
 
     def replacement(match: re.Match[str], place: str) -> str:
         name, default = match.groups()
@@ -260,7 +360,7 @@ def complaint(loc: tuple[int | str, ...], kind: str, details: Mapping[str, objec
         return message
     value = details["input"]  # a secret may stand in whatever has the wrong shape
     shown = isinstance(value, str | int | float) and kind not in WRONG_SHAPE and not SECRET_KEYS & set(loc)
-    given = f" (given: {value!r})" if shown else ""
+    given = f" (given: {(shown_url(value) if isinstance(value, str) else value)!r})" if shown else ""
     return f"`{'.'.join(str(part) for part in loc)}`: {message}{given}"
 
 

@@ -17,11 +17,12 @@ from data.store import set_model
 from router.app import create_app
 from router.artifact import Artifact, Manifest, write_artifact
 from router.encoder.lsa import LsaEncoder
+from router.forest import Forest
 from router.loopback import serve_in_thread
 from router.scorer import Scorer, kernel
 from router.settings import Settings
 from router.surface import describe
-from training.fit import measure_features
+from training.alternation import measure_features
 
 SUMS = ["add these numbers two plus three", "what is the sum of numbers seven plus nine", "numbers plus numbers"]
 POEMS = ["write a poem about the sea", "a short poem on autumn leaves", "poem of love and sea"]
@@ -42,9 +43,14 @@ def planted_artifact(root: Path, p_correct: dict[str, tuple[float, float]], seed
         landmarks=points,
         weights=np.linalg.solve(kernel(points, points, surface.shape[1]), np.array([[1.0], [-1.0]])).astype(np.float32),
         prior_mean=np.zeros(1, dtype=np.float32),
+        forest=Forest.nothing(1),
+        forest_share=0.0,
         residual=np.zeros((1, 1), dtype=np.float32),
+        known=np.zeros((2, 1), dtype=np.float32),
+        signal=np.zeros((1, 1), dtype=np.float32),
         model_embedding=((logit[:, :1] - logit[:, 1:]) / 2).astype(np.float32),
         model_bias=logit.mean(axis=1).astype(np.float32),
+        model_covariance=np.zeros((len(logit), 2, 2), dtype=np.float32),
     )
     manifest = Manifest(
         model_names=tuple(p_correct),

@@ -45,7 +45,7 @@ def gateway(engine: Engine, upstream: Upstream) -> Iterator[Gateway]:
             entry(behaviour, upstream.url(behaviour), key=KEY)
             for behaviour in (
                 *("status-400", "status-401", "status-404", "status-429"),
-                *("hang", "stream-hangs", "slow", "odd-json"),
+                *("hang", "stream-hangs", "slow", "odd-json", "drip"),
             )
         ),
     ]
@@ -248,6 +248,17 @@ def test_what_cannot_be_read_is_400_and_never_500(gateway: Gateway, body: Any, s
     assert says in answer.json()["error"]["message"]
 
 
+def test_at_no_depth_does_a_nested_body_break_the_router(gateway: Gateway) -> None:
+    seen = set()
+    with httpx.Client(base_url=gateway.base_url, timeout=20) as client:
+        for depth in range(900, 1000):
+            nested = "[" * depth + "]" * depth
+            for field in ("metadata", "tools"):
+                body = json.dumps(chat(**{field: "?"})).replace('"?"', nested)
+                seen |= {client.post(path, content=body).status_code for path in ("/chat/completions", "/route")}
+    assert seen == {200, 400}
+
+
 def test_a_client_that_leaves_before_its_request_is_whole_is_no_defect(
     gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -260,7 +271,9 @@ def test_a_client_that_leaves_before_its_request_is_whole_is_no_defect(
     assert "Traceback" not in caplog.text
 
 
-@pytest.mark.parametrize(("model", "stream"), [("hang", False), ("hang", True), ("stream-hangs", True)])
+@pytest.mark.parametrize(
+    ("model", "stream"), [("hang", False), ("hang", True), ("drip", False), ("drip", True), ("stream-hangs", True)]
+)
 def test_a_client_that_leaves_ends_the_upstreams_call(
     gateway: Gateway, upstream: Upstream, model: str, stream: bool
 ) -> None:
@@ -284,9 +297,24 @@ def test_a_client_that_leaves_ends_the_upstreams_call(
     assert (row["status"], row["error"], row["streamed"]) == (499, "client_closed", stream)
 
 
+def test_a_client_that_leaves_during_a_fallback_ends_that_too(engine: Engine, upstream: Upstream) -> None:
+    pool = [entry("calculator", upstream.url("status-500")), entry("poet", upstream.url("hang"))]
+    n_left, headers = upstream.n_left, {"x-request-id": "left-in-fallback"}
+    with run_gateway(engine, settings(pool)) as gateway:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{gateway.base_url}/chat/completions", json=chat(), headers=headers, timeout=1.5)
+        upstream.wait_until_left(n_left + 1)
+        row = gateway.decision("left-in-fallback")
+    assert (row["status"], row["error"], row["answered_by"]) == (499, "client_closed", None)
+    assert [attempt["error"] for attempt in row["attempts"]] == ["http_status", "client_closed"]
+
+
 def test_a_timeout_to_the_first_byte_is_504(engine: Engine, upstream: Upstream) -> None:
     pool = [entry("calculator", upstream.url("hang")), entry("poet", upstream.url("hang"))]
-    with run_gateway(engine, settings(pool, timeouts={"first_byte_s": 0.1})) as quick:
+    with run_gateway(engine, settings(pool, timeouts={"first_token_s": 0.1})) as quick:
         answer = post(quick, chat())
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "upstream_timeout")
-    assert [attempt["error"] for attempt in answer.json()["error"]["attempts"]] == ["timeout", "timeout"]
+    assert [attempt["error"] for attempt in answer.json()["error"]["attempts"]] == [
+        "first_token_timeout",
+        "first_token_timeout",
+    ]

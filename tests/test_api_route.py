@@ -51,6 +51,9 @@ def test_every_candidate_is_explained_and_no_upstream_is_asked(gateway: Gateway,
     assert (answer["model"], answer["policy"]) == ("calculator", {"name": "quality"})
     assert answer["p_correct"] == pytest.approx(0.9, abs=1e-3)
     calculator, poet = answer["candidates"]
+    low, high = calculator["p_correct_ci90"]
+    assert low <= calculator["p_correct"] <= high
+    assert 0 <= answer["novelty"] <= 1
     assert (calculator["propensity"], poet["propensity"]) == (1.0, 0.0)
     assert calculator["usd_per_1m_input"] == 10.0
     assert calculator["expected_cost_usd"] == pytest.approx((8 + 100) * 10 / 1e6)
@@ -87,6 +90,28 @@ def test_where_nothing_can_be_called_the_ranking_is_shown_and_the_choice_is_none
     assert [c["model"] for c in answer["candidates"]] == ["logged-only", "calculator", "poet"]
     assert {c["reason"] for c in answer["candidates"]} == {"no upstream"}
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "no_routable_model")
+
+
+def test_where_nothing_can_be_called_candidates_and_retirement_still_count(engine: Engine) -> None:
+    set_model(engine, "logged-only", retired=True)
+    with run_gateway(engine, settings()) as gateway:
+        every = explain(gateway).json()
+        some = explain(gateway, embedrouter={"candidates": ["poet", "logged-only"]}).json()
+        none = explain(gateway, embedrouter={"candidates": ["logged-only"]})
+        unknown = explain(gateway, embedrouter={"candidates": ["nobody"]})
+        for name in ("calculator", "poet"):
+            set_model(engine, name, retired=True)
+        gateway.app.state.watch.refresh()
+        retired = explain(gateway)
+    assert [c["model"] for c in every["candidates"]] == ["calculator", "poet"]
+    assert [(c["model"], c["reason"]) for c in every["excluded"]] == [("logged-only", "retired")]
+    assert [c["model"] for c in some["candidates"]] == ["poet"]
+    assert some["model"] is None
+    assert {c["model"]: c["reason"] for c in some["excluded"]}["logged-only"] == "retired"
+    assert (none.status_code, none.json()["error"]["code"]) == (400, "no_eligible_model")
+    assert none.json()["error"]["models"] == [{"model": "logged-only", "reason": "retired"}]
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (400, "embedrouter.candidates")
+    assert (retired.status_code, retired.json()["error"]["code"]) == (503, "no_routable_model")
 
 
 def test_without_an_artifact_it_is_503_with_what_to_run(tmp_path: Path) -> None:

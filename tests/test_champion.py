@@ -149,3 +149,13 @@ async def test_a_promotion_and_a_rollback_under_load_fail_no_request(engine: Eng
     assert len(rows) == len(answers)
     assert sorted(row["artifact_id"] for row in rows) == sorted(artifact_id for _, _, artifact_id in answers)
     assert all(row["answered_by"] == choice_of[row["artifact_id"]] for row in rows)
+
+
+def test_a_retired_model_is_left_out_by_the_next_poll_and_comes_back(engine: Engine, tmp_path: Path) -> None:
+    register(engine, planted_artifact(tmp_path / "artifacts", FIRST))
+    pool = [entry(name, "http://127.0.0.1:1/v1") for name in FIRST]
+    watch = ChampionWatch(engine, settings(pool))
+    for retired, routable in ((True, ["poet"]), (False, ["calculator", "poet"])):
+        set_model(engine, "calculator", retired=retired)
+        assert watch.refresh(with_pool=False)
+        assert [e.name for e in watch.current.pool.routable] == routable

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from router.encoder.llm2vec import Llm2VecEncoder
 from router.encoder.registry import fit_encoder, open_encoder
@@ -194,6 +194,21 @@ def test_loading_opens_no_connection(monkeypatch: pytest.MonkeyPatch, checkpoint
 
 def _refuse_network(*args: object) -> None:
     raise AssertionError(f"a connection was opened: {args}")
+
+
+def test_loading_draws_no_bars_and_leaves_those_of_others_alone(
+    capfd: pytest.CaptureFixture[str], checkpoint: Checkpoints
+) -> None:
+    folder = checkpoint()
+    capfd.readouterr()
+    Llm2VecEncoder.load(folder)
+    broken = checkpoint(name="broken")
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(EncoderError):
+        Llm2VecEncoder.load(broken)
+    assert "Loading weights" not in capfd.readouterr().err
+    AutoModel.from_pretrained(folder)
+    assert "Loading weights" in capfd.readouterr().err
 
 
 def test_missing_weights_are_not_made_up(checkpoint: Checkpoints) -> None:

@@ -60,6 +60,25 @@ def test_a_model_of_the_artifact_alone_is_listed(artifact: Artifact) -> None:
     assert join_pool([], [], artifact, {}).reasons == {"a": "no upstream", "b": "no upstream"}
 
 
+@pytest.mark.parametrize(("name", "why"), [("auto", "no model can be called auto"), (" ", "a blank name")])
+def test_what_an_older_database_called_auto_or_nothing_is_out_with_its_reason(
+    tmp_path: Path, name: str, why: str
+) -> None:
+    older = planted_artifact(tmp_path, {name: (0.9, 0.1), "b": (0.5, 0.5)})
+    rows = [row(name, upstream_url=URL, n_outcomes=9), row("b", upstream_url=URL, aliases=(name, "b-2025"))]
+    pool = join_pool([], rows, older, {}, "http://simulated/v1")
+    assert [entry.name for entry in pool.routable] == ["b"]
+    assert (pool.routable[0].column, pool.routable[0].aliases) == (1, ("b-2025",))
+    assert pool.by_name.keys() == {"b", "b-2025"}
+    assert why in pool.reasons[name]
+
+
+def test_a_stored_url_with_a_password_is_not_called_and_not_repeated(artifact: Artifact) -> None:
+    pool = join_pool([], [row("a", upstream_url="https://me:hunter2@host/v1")], artifact, {})
+    assert "no upstream: in its URL, it holds a user name or a password" in pool.reasons["a"]
+    assert "hunter2" not in repr(pool)
+
+
 def test_without_an_artifact_nothing_is_routable() -> None:
     pool = join_pool([PoolSection.model_validate(entry("a", URL))], [], None, {})
     assert pool.routable == ()
@@ -110,7 +129,6 @@ def test_a_simulated_upstream_stands_in_only_where_there_is_none(artifact: Artif
     [
         ([section("x", aliases=["m"]), section("y", aliases=["n"])], [row("m", aliases=("n",))], "is both 'x' and 'y'"),
         ([], [row("x"), row("y", aliases=("x",))], "'x'"),
-        ([], [row("x", aliases=("auto",))], "which asks the router to choose"),
     ],
 )
 def test_two_entries_cannot_answer_to_one_name(sections: list[PoolSection], rows: list[ModelRow], says: str) -> None:
@@ -135,3 +153,36 @@ def test_half_a_price_is_no_price() -> None:
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.none() | st.integers(1, 10**6))
 def test_a_longer_prompt_never_costs_less(n: int, more: int, limit: int | None) -> None:
     assert (PRICED.expected_cost_usd(n + more, limit) or 0) >= (PRICED.expected_cost_usd(n, limit) or 0)
+
+
+def test_a_prompts_own_forecast_stands_before_the_usual_answer() -> None:
+    assert PRICED.expected_tokens(None, 30.0) == 30
+    assert PRICED.expected_tokens(20, 30.0) == 20
+    assert PRICED.expected_cost_usd(0, None, 30.0) == pytest.approx(300 / 1e6)
+
+
+def test_an_unknown_length_is_an_unknown_cost() -> None:
+    unknown = replace(PRICED, expected_output_tokens=None)
+    assert unknown.expected_tokens(50) is None
+    assert unknown.expected_cost_usd(1000, 50) is None
+    assert unknown.expected_cost_usd(0, None, 30.0) == PRICED.expected_cost_usd(0, None, 30.0)
+
+
+def test_an_answer_lasts_until_its_first_token_and_then_token_by_token() -> None:
+    timed = replace(PRICED, first_token_s=0.5, s_per_token=0.01)
+    assert timed.expected_latency_s(None) == pytest.approx(0.5 + 2)
+    assert timed.expected_latency_s(None, 100.0) == pytest.approx(0.5 + 1)
+    assert PRICED.expected_latency_s(None) is None
+
+
+def test_lengths_come_from_the_artifact_with_what_they_stand_on(artifact: Artifact) -> None:
+    def pool_with(**said: object) -> list[tuple[float | None, str]]:
+        told = replace(artifact, manifest=artifact.manifest.model_copy(update=said))
+        return [(e.expected_output_tokens, e.tokens_basis) for e in join_pool([], [], told, {}).entries]
+
+    assert pool_with(expected_output_tokens=(80.0, 90.0), output_tokens_estimated=(True, False)) == [
+        (80.0, "estimated"),
+        (90.0, "counted"),
+    ]
+    assert [tokens for tokens, _ in pool_with(expected_output_tokens=(80.0, None))] == [80.0, None]
+    assert pool_with(expected_output_tokens=(None, None)) == [(256.0, "assumed")] * 2

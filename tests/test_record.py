@@ -1,5 +1,7 @@
 """Recording: off the path, in batches, through a database that goes away, and never twice."""
 
+# The whole of it, with a PostgreSQL that is really stopped and a server that is really killed: test_outages.py.
+
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from data.database import ready_engine
+from data.observations import prompt_sha256
 from data.queries import decisions
 from router.decision import Decision, Option
 from router.errors import Attempt
@@ -16,6 +19,7 @@ from router.policy import Policy
 from router.pool import PoolEntry
 from router.record import Recorder
 from router.settings import Recording
+from router.spool import Record, Spool
 
 QUICK = Recording(flush_interval_s=0.02)
 
@@ -45,8 +49,8 @@ def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
         time.sleep(0.01)
 
 
-def test_a_decision_is_written_as_it_was(engine: Engine) -> None:
-    recorder = Recorder(engine, QUICK)
+def test_a_decision_is_written_as_it_was(engine: Engine, tmp_path: Path) -> None:
+    recorder = Recorder(engine, QUICK, tmp_path)
     recorder.start()
     made = decision("request-1")
     recorder.record(made)
@@ -67,8 +71,8 @@ def test_a_decision_is_written_as_it_was(engine: Engine) -> None:
     assert row["created_at"] == made.created_at
 
 
-def test_stopping_writes_what_is_left(engine: Engine) -> None:
-    recorder = Recorder(engine, Recording(flush_interval_s=60))
+def test_stopping_writes_what_is_left(engine: Engine, tmp_path: Path) -> None:
+    recorder = Recorder(engine, Recording(flush_interval_s=60), tmp_path)
     recorder.start()
     for _ in range(1234):
         recorder.record(decision())
@@ -77,11 +81,11 @@ def test_stopping_writes_what_is_left(engine: Engine) -> None:
 
 
 def test_while_the_database_is_away_decisions_wait_and_then_are_written_once(
-    engine: Engine, caplog: pytest.LogCaptureFixture
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE decisions RENAME TO elsewhere"))
-    recorder = Recorder(engine, QUICK)
+    recorder = Recorder(engine, QUICK, tmp_path)
     recorder.start()
     with caplog.at_level(logging.WARNING, logger="router.record"):
         recorder.record(decision("secret-free"))
@@ -97,19 +101,23 @@ def test_while_the_database_is_away_decisions_wait_and_then_are_written_once(
     assert recorder.n_dropped == 0
 
 
-def test_a_full_queue_drops_counts_and_says_so(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    recorder = Recorder(engine, Recording(queue_size=3, flush_interval_s=60))
+def test_a_full_queue_drops_counts_and_says_so(
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = Recorder(engine, Recording(queue_size=3, flush_interval_s=60), tmp_path)
     for _ in range(5):
         recorder.record(decision())
     assert recorder.n_dropped == 2
-    assert "decisions dropped, 1 since the start: the queue is full" in caplog.text
+    assert "records dropped, 1 since the start: the queue is full" in caplog.text
     recorder.start()
     recorder.stop()
     assert len(decisions(engine)) == 3
 
 
-def test_a_row_that_the_database_refuses_does_not_take_its_batch_with_it(engine: Engine) -> None:
-    recorder = Recorder(engine, Recording(flush_interval_s=60))
+def test_a_row_that_the_database_refuses_is_set_aside_and_does_not_take_its_batch_with_it(
+    engine: Engine, tmp_path: Path
+) -> None:
+    recorder = Recorder(engine, Recording(flush_interval_s=60), tmp_path)
     bad = decision()
     bad.status = None  # type: ignore[assignment]  # the column is NOT NULL
     for made in (decision(), bad, decision()):
@@ -117,10 +125,12 @@ def test_a_row_that_the_database_refuses_does_not_take_its_batch_with_it(engine:
     recorder.start()
     recorder.stop()
     assert (len(decisions(engine)), recorder.n_written, recorder.n_dropped) == (2, 2, 1)
+    (line,) = (tmp_path / "spool" / "refused.jsonl").read_text().splitlines()
+    assert Record.from_line(line).row["id"] == bad.id
 
 
-def test_a_decision_that_cannot_be_written_does_not_end_the_recording(engine: Engine) -> None:
-    recorder = Recorder(engine, QUICK)
+def test_a_decision_that_cannot_be_written_does_not_end_the_recording(engine: Engine, tmp_path: Path) -> None:
+    recorder = Recorder(engine, QUICK, tmp_path)
     recorder.start()
     bad = decision()
     bad.input_tokens = 2**63  # more than SQLite can hold: its driver raises OverflowError
@@ -129,3 +139,93 @@ def test_a_decision_that_cannot_be_written_does_not_end_the_recording(engine: En
     recorder.record(decision())
     until(lambda: recorder.n_written == 1)
     recorder.stop()
+
+
+@pytest.mark.parametrize(
+    ("prompts", "text", "digest"),
+    [
+        ("off", None, None),
+        ("hashed", None, prompt_sha256("what is one ? \N{REPLACEMENT CHARACTER}")),
+        (
+            "full",
+            "what is one ? \N{REPLACEMENT CHARACTER}",
+            prompt_sha256("what is one ? \N{REPLACEMENT CHARACTER}"),
+        ),
+    ],
+)
+def test_prompts_are_written_as_configured_and_so_that_every_database_takes_them(
+    engine: Engine, tmp_path: Path, prompts: str, text: str | None, digest: str | None
+) -> None:
+    recorder = Recorder(engine, Recording.model_validate({"prompts": prompts}), tmp_path)
+    made = decision()
+    made.prompt = "what is one \ud800 \0"
+    recorder.record(made)
+    recorder.start()
+    recorder.stop()
+    (row,) = decisions(engine)
+    assert (row["prompt"], row["prompt_sha256"]) == (text, digest)
+
+
+def test_what_a_killed_process_left_on_the_disk_is_written_by_the_next(engine: Engine, tmp_path: Path) -> None:
+    killed = Spool(tmp_path / "spool", max_bytes=10**6)
+    made = [decision(), decision()]
+    killed.write([Record("decision", one.as_row()) for one in made])
+    killed.write([Record("decision", made[1].as_row())])  # twice on the disk, once in SQL
+    recorder = Recorder(engine, QUICK, tmp_path)
+    recorder.start()
+    time.sleep(0.2)
+    assert decisions(engine) == []  # it lives: its records are its own
+    for lock in killed._locks.values():
+        lock.close()  # as its end does
+    recorder.stop()
+    after = Recorder(engine, QUICK, tmp_path)
+    after.start()
+    until(lambda: after.n_written == 3)
+    after.stop()
+    assert {row["id"] for row in decisions(engine)} == {one.id for one in made}
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_what_the_database_does_not_take_before_the_end_stays_on_the_disk(engine: Engine, tmp_path: Path) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE decisions RENAME TO elsewhere"))
+    recorder = Recorder(engine, QUICK, tmp_path)
+    recorder.start()
+    recorder.record(decision())
+    recorder.stop()
+    assert (recorder.n_spooled, recorder.n_dropped) == (1, 0)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE elsewhere RENAME TO decisions"))
+    after = Recorder(engine, QUICK, tmp_path)
+    after.start()
+    until(lambda: after.n_written == 1)
+    after.stop()
+    assert len(decisions(engine)) == 1
+
+
+def test_a_disk_that_takes_nothing_does_not_keep_records_from_the_database(
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("no folder can be made in here")
+    recorder = Recorder(engine, QUICK, tmp_path / "file")
+    recorder.start()
+    recorder.record(decision())
+    until(lambda: recorder.n_written == 1)
+    recorder.stop()
+    assert len(decisions(engine)) == 1
+    assert "the disk takes no records" in caplog.text
+
+
+def test_without_disk_and_database_memory_holds_as_many_as_the_queue_and_the_rest_is_counted(
+    engine: Engine, tmp_path: Path
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE decisions RENAME TO elsewhere"))
+    recorder = Recorder(engine, Recording(flush_interval_s=0.02, queue_size=3, max_spool_bytes=1), tmp_path)
+    recorder.start()
+    for n_made in range(1, 6):
+        recorder.record(decision())
+        until(lambda n=n_made: recorder.n_spooled + recorder.n_dropped == n)  # type: ignore[misc]
+    assert (recorder.n_spooled, recorder.n_dropped) == (3, 2)
+    recorder.stop()
+    assert recorder.n_dropped == 5

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from data.database import ready_engine
 from data.errors import EmbedRouterError
+from data.store import set_model
 from embedrouter import app
 from router.errors import ConfigError
 from router.listener import bind
@@ -141,6 +142,18 @@ def test_route_ranks_without_any_upstream_and_says_so(run: Callable[..., Result]
     assert "no upstream" in answer.stdout
 
 
+def test_route_ranks_no_model_that_is_retired(run: Callable[..., Result], folder: Path) -> None:
+    engine = ready_engine(f"sqlite:///{folder}/var/embedrouter.db")
+    set_model(engine, "poet", retired=True)
+    answer = json.loads(run("route", A_POEM, "--json").stdout)
+    assert [c["model"] for c in answer["candidates"]] == ["calculator"]
+    set_model(engine, "calculator", retired=True)
+    engine.dispose()
+    assert refusal(run("route", A_POEM)) == (
+        "no model of the pool can be routed to: calculator: retired; poet: retired"
+    )
+
+
 def test_route_without_a_champion_says_what_to_run(
     run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,7 +183,15 @@ def test_route_shows_a_table_with_its_choice(run: Callable[..., Result], folder:
 
 def test_route_refuses_a_policy_that_there_is_not(run: Callable[..., Result]) -> None:
     assert run("route", "hello", "--policy", "best").exit_code == 2
-    assert "it must be a number between 0 and 1" in refusal(run("route", "hello", "--min-p-correct", "7"))
+
+
+@pytest.mark.parametrize(("option", "most"), [("--lambda", "1e+12"), ("--min-p-correct", "1")])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-0.5"])
+def test_route_refuses_a_number_that_is_none_by_its_options_name(
+    run: Callable[..., Result], option: str, most: str, value: str
+) -> None:
+    said = refusal(run("route", "hello", option, value))
+    assert said == f"{option} is {value}; it must be a number from 0 to {most}"
 
 
 @pytest.mark.parametrize("verb", ["serve", "route"])

@@ -37,7 +37,7 @@ pool:
     usd_per_1m_output: 10
     context_window: 128000
     max_output_tokens: 4096
-timeouts: {connect_s: 1, first_byte_s: 2, between_chunks_s: 3, total_s: 4}
+timeouts: {connect_s: 1, first_token_s: 2, between_chunks_s: 3, total_s: 4}
 recording: {flush_interval_s: 0.1, queue_size: 10}
 champion_poll_s: 0.5
 """
@@ -100,9 +100,9 @@ def test_a_number_may_come_from_the_environment(tmp_path: Path) -> None:
             "pool: [{name: a, upstream: {base_url: 'http://x/v1', api_kee: k}}]",
             "unknown key `api_kee` in `pool.0.upstream`; did you mean `api_key`?",
         ),
-        ("timeouts: {zzz: 1}", "valid keys: between_chunks_s, connect_s, first_byte_s, total_s"),
+        ("timeouts: {zzz: 1}", "valid keys: between_chunks_s, connect_s, first_token_s, keep_alive_s, total_s"),
         ("version: 2", "`version`: Input should be 1 (given: 2)"),
-        ("policy: {name: best}", "Input should be 'quality', 'balanced' or 'cheapest' (given: 'best')"),
+        ("policy: {name: best}", "Input should be 'quality', 'balanced', 'cheapest' or 'fixed' (given: 'best')"),
         ("server: {port: 70000}", "`server.port`: Input should be less than or equal to 65535 (given: 70000)"),
         ("master_key: ${NOPE}", "master_key: the environment variable NOPE is not set"),
         ("database_url: 'x${'", "database_url: `${` opens no variable"),
@@ -111,9 +111,15 @@ def test_a_number_may_come_from_the_environment(tmp_path: Path) -> None:
         ("? [a]\n: 1", "line 1: a key must be a word"),
         ("- 1", "holds a list; it should hold keys such as `version: 1`"),
         ("pool: [{name: auto}]", "the name 'auto' already belongs to 'the router itself'"),
+        ("pool: [{name: ' '}]", "' ' is blank"),
+        ("pool: [{name: a, aliases: ['']}]", "'' is blank"),
         ("pool: [{name: a}, {name: b, aliases: [a]}]", "the name 'a' already belongs to 'a'"),
         ("pool: [{name: a}, {name: a}]", "'a' is listed twice"),
         ("pool: [{name: a, upstream: {base_url: example.com}}]", "`pool.0.upstream.base_url`"),
+        ("pool: &a\n- *a", "config.yaml: pool.0: a YAML alias (`*name`) repeats the part that it stands in"),
+        ("policy: &a {name: *a}", "config.yaml: policy.name: a YAML alias"),
+        ("&a\nserver: *a", "config.yaml: server: a YAML alias"),
+        ("pool: " + "[" * 5000, "nested too deeply"),
     ],
 )
 def test_a_mistake_is_named_with_what_would_be_right(tmp_path: Path, text: str, says: str) -> None:
@@ -132,6 +138,33 @@ def test_a_bad_secret_is_refused_without_its_value(tmp_path: Path) -> None:
 )
 def test_a_secret_in_the_wrong_place_is_refused_without_its_value(tmp_path: Path, text: str) -> None:
     assert "sk-secret" not in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://user:hunter2@api.example.com/v1", "ftp://user:hunter2@host", "user:hunter2@host", "//:hunter2@h"]
+)
+def test_credentials_in_an_upstreams_url_are_refused_and_not_repeated(tmp_path: Path, url: str) -> None:
+    said = refusal(tmp_path, f"pool: [{{name: a, upstream: {{base_url: '{url}'}}}}]")
+    assert "`pool.0.upstream.base_url`" in said
+    assert "hunter2" not in said
+    assert "user" not in said.replace("a user name", "")
+
+
+def test_credentials_are_pointed_at_the_key(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "pool: [{name: a, upstream: {base_url: 'https://me:hunter2@host/v1'}}]")
+    assert "it holds a user name or a password" in said
+    assert "`api_key: ${NAME}`" in said
+
+
+def test_a_part_that_an_alias_repeats_is_read_as_often_as_it_stands_there(tmp_path: Path) -> None:
+    text = "pool:\n- {name: a, upstream: &u {base_url: 'http://${HOST}/v1'}}\n- {name: b, upstream: *u}\n"
+    pool = load_settings(write(tmp_path, text), {"HOST": "h"}).pool
+    assert [section.upstream.base_url for section in pool if section.upstream] == ["http://h/v1"] * 2
+
+
+def test_aliases_of_aliases_do_not_fill_the_memory(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30))]
+    assert "unknown key `a0`" in refusal(tmp_path, "\n".join(lines))
 
 
 def test_an_empty_key_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -9,16 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.endpoints import CHAT
 from router.errors import UpstreamError
 from router.pool import Upstream
+from router.reply import Reply, retry_after_s
 from router.settings import Timeouts
 from router.sse import EventParser, EventTooLongError
-from router.upstream import Reply, ReplyStream, Upstreams
+from router.upstream import ReplyStream, Upstreams
 from tests import upstreams
 from tests.upstreams import run_upstream
 
 KEY = "sk-upstream-secret"
-QUICK = Timeouts(connect_s=1, first_byte_s=0.3, between_chunks_s=0.3, total_s=5)
+QUICK = Timeouts(connect_s=1, first_token_s=0.3, between_chunks_s=0.3, total_s=5)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ def body(*, stream: bool = False) -> bytes:
 async def failure(client: Upstreams, url: str, *, stream: bool) -> UpstreamError:
     send = client.stream if stream else client.complete
     with pytest.raises(UpstreamError) as raised:
-        await send(Upstream(url, "m", KEY), body(stream=stream), client.deadline())
+        await send(Upstream(url, "m", KEY), CHAT, body(stream=stream), client.deadline())
     assert KEY not in str(raised.value)
     return raised.value
 
@@ -54,7 +57,7 @@ async def failure(client: Upstreams, url: str, *, stream: bool) -> UpstreamError
         ("status-429", "http_status", 429),
         ("status-500", "http_status", 500),
         ("reset", "reset", None),
-        ("hang", "timeout", None),
+        ("hang", "first_token_timeout", None),
         ("not-json", "not_json", 200),
         ("null", "not_json", 200),
         ("error-200", "error_in_answer", 200),
@@ -83,13 +86,52 @@ async def test_where_nothing_listens_the_code_is_refused(client: Upstreams, stre
     assert (await failure(client, "http://no-such-host.invalid/v1", stream=stream)).code == "refused"
 
 
+async def test_where_no_connection_comes_about_the_code_is_connect_timeout() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = [socket.socket() for _ in range(3)]  # its queue is full: who asks next gets no answer
+        try:
+            for filler in fillers:
+                filler.setblocking(False)
+                filler.connect_ex(listener.getsockname())
+            async with Upstreams(Timeouts(connect_s=0.3, first_token_s=30, total_s=60)) as client:
+                url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+                assert (await failure(client, url, stream=False)).code == "connect_timeout"
+        finally:
+            for filler in fillers:
+                filler.close()
+
+
+async def test_a_query_of_the_base_url_stays_behind_the_path(client: Upstreams, server: upstreams.Upstream) -> None:
+    url = f"{server.url('good')}?api-version=1"
+    await client.complete(Upstream(url, "m"), CHAT, body(), client.deadline())
+    assert server.asked[-1].path == "/good/v1/chat/completions?api-version=1"
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.5", "retry-after-ms": "1500"}, 1.5),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+        ({}, None),
+    ],
+)
+def test_a_wait_is_read_in_each_of_its_forms(headers: dict[str, str], wait_s: float | None) -> None:
+    assert retry_after_s(headers) == wait_s
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("status", [400, 404, 422])
 async def test_the_clients_fault_comes_back_as_it_was_without_the_key(
     client: Upstreams, server: upstreams.Upstream, status: int, stream: bool
 ) -> None:
     send = client.stream if stream else client.complete
-    reply = await send(Upstream(server.url(f"status-{status}"), "m", KEY), body(stream=stream), client.deadline())
+    reply = await send(Upstream(server.url(f"status-{status}"), "m", KEY), CHAT, body(stream=stream), client.deadline())
     assert isinstance(reply, Reply)
     assert reply.status == status
     error = reply.body["error"]
@@ -100,7 +142,7 @@ async def test_the_clients_fault_comes_back_as_it_was_without_the_key(
 
 async def test_only_our_own_headers_reach_the_upstream(client: Upstreams, server: upstreams.Upstream) -> None:
     for _ in range(2):  # the first answer sets a cookie
-        await client.complete(Upstream(server.url("good"), "m", KEY), body(), client.deadline())
+        await client.complete(Upstream(server.url("good"), "m", KEY), CHAT, body(), client.deadline())
     headers = server.asked[-1].headers
     assert headers["authorization"] == f"Bearer {KEY}"
     assert headers["accept-encoding"] == "identity"
@@ -109,13 +151,13 @@ async def test_only_our_own_headers_reach_the_upstream(client: Upstreams, server
 
 async def test_a_connection_that_went_stale_is_replaced(client: Upstreams, server: upstreams.Upstream) -> None:
     for _ in range(3):
-        reply = await client.complete(Upstream(server.url("once"), "m"), body(), client.deadline())
+        reply = await client.complete(Upstream(server.url("once"), "m"), CHAT, body(), client.deadline())
         assert reply.status == 200
         await asyncio.sleep(0.1)
 
 
 async def chunks_of(client: Upstreams, url: str) -> list[dict[str, object] | None]:
-    stream = await client.stream(Upstream(url, "m", KEY), body(stream=True), client.deadline())
+    stream = await client.stream(Upstream(url, "m", KEY), CHAT, body(stream=True), client.deadline())
     assert isinstance(stream, ReplyStream)
     try:
         return [chunk async for chunk in stream]
@@ -150,7 +192,7 @@ async def test_a_finish_reason_without_done_is_an_end(client: Upstreams, server:
     [
         ("stream-dies", "reset"),
         ("stream-cut", "truncated"),
-        ("stream-hangs", "timeout"),
+        ("stream-hangs", "between_chunks_timeout"),
         ("stream-garbage", "not_json"),
         ("stream-error-later", "error_in_answer"),
     ],
@@ -158,7 +200,7 @@ async def test_a_finish_reason_without_done_is_an_end(client: Upstreams, server:
 async def test_a_stream_that_breaks_off_raises_after_what_it_gave(
     client: Upstreams, server: upstreams.Upstream, behaviour: str, code: str
 ) -> None:
-    stream = await client.stream(Upstream(server.url(behaviour), "m", KEY), body(stream=True), client.deadline())
+    stream = await client.stream(Upstream(server.url(behaviour), "m", KEY), CHAT, body(stream=True), client.deadline())
     assert isinstance(stream, ReplyStream)
     assert content(await anext(stream)).startswith("half an ")
     with pytest.raises(UpstreamError) as raised:
@@ -168,10 +210,12 @@ async def test_a_stream_that_breaks_off_raises_after_what_it_gave(
 
 
 async def test_the_total_time_holds_for_all_phases(server: upstreams.Upstream) -> None:
-    timeouts = Timeouts(connect_s=1, first_byte_s=60, between_chunks_s=60, total_s=0.2)
+    timeouts = Timeouts(connect_s=1, first_token_s=60, between_chunks_s=60, total_s=0.2)
     async with Upstreams(timeouts) as client:
-        assert (await failure(client, server.url("hang"), stream=False)).code == "timeout"
-        stream = await client.stream(Upstream(server.url("stream-hangs"), "m"), body(stream=True), client.deadline())
+        assert (await failure(client, server.url("hang"), stream=False)).code == "total_timeout"
+        stream = await client.stream(
+            Upstream(server.url("stream-hangs"), "m"), CHAT, body(stream=True), client.deadline()
+        )
         assert isinstance(stream, ReplyStream)
         with pytest.raises(UpstreamError):
             [chunk async for chunk in stream]
@@ -179,11 +223,11 @@ async def test_the_total_time_holds_for_all_phases(server: upstreams.Upstream) -
 
 async def test_leaving_early_ends_the_call(client: Upstreams, server: upstreams.Upstream) -> None:
     before = server.n_left
-    asking = asyncio.create_task(client.complete(Upstream(server.url("hang"), "m"), body(), client.deadline()))
+    asking = asyncio.create_task(client.complete(Upstream(server.url("hang"), "m"), CHAT, body(), client.deadline()))
     await asyncio.sleep(0.1)
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    stream = await client.stream(Upstream(server.url("stream-hangs"), "m"), body(stream=True), client.deadline())
+    stream = await client.stream(Upstream(server.url("stream-hangs"), "m"), CHAT, body(stream=True), client.deadline())
     assert isinstance(stream, ReplyStream)
     await anext(stream)
     await stream.aclose()

@@ -93,7 +93,7 @@ async def connection(upstream: Upstream, reader: asyncio.StreamReader, writer: a
             path = request_line.split()[1]
             behaviour = path.split("/")[1]
             upstream.asked.append(Asked(behaviour, path, headers, body))
-            talk = Talk(upstream, headers, body, reader, writer)
+            talk = Talk(upstream, headers, body, reader, writer, path)
             await BEHAVIOURS[behaviour](talk)
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
@@ -111,6 +111,11 @@ class Talk:
     body: dict[str, Any]
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    path: str
+
+    def refuse(self, status: int, message: str, **more: str | None) -> None:
+        error = {"message": message, "type": "invalid_request_error", "param": None, "code": None, **more}
+        self.send(status, json.dumps({"error": error}).encode())
 
     def send(self, status: int, content: bytes, kind: str = "application/json", **headers: str) -> None:
         more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
@@ -148,6 +153,18 @@ class Talk:
 async def _good(talk: Talk) -> None:
     """Answer as asked; the answer names the model that was asked for."""
     text = f"answer of {talk.body['model']}"
+    if talk.path.endswith("/responses"):
+        await _respond(talk, text)
+        return
+    if talk.path.endswith("/embeddings"):
+        vector = {"object": "embedding", "index": 0, "embedding": [0.25, -0.5]}
+        usage = {"prompt_tokens": 10, "total_tokens": 10}
+        content = {"object": "list", "data": [vector], "model": talk.body["model"], "usage": usage}
+        talk.send(200, json.dumps(content).encode())
+        return
+    if talk.path.endswith("/v1/completions"):
+        await _complete(talk, text)
+        return
     if talk.body.get("stream"):
         talk.start_stream()
         for word in text.split():
@@ -163,6 +180,133 @@ async def _good(talk: Talk) -> None:
     envelope = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": talk.body["model"]}
     content = {**envelope, "choices": choices, "usage": USAGE, "vendor_extra": {"kept": [1, 2.50, None]}}
     talk.send(200, json.dumps(content).encode(), set_cookie="session=secret")
+
+
+async def _complete(talk: Talk, text: str) -> None:
+    """Answer a bare prompt."""
+    envelope = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": talk.body["model"]}
+    if not talk.body.get("stream"):
+        choices = [{"index": 0, "text": text, "finish_reason": "stop", "logprobs": None}]
+        talk.send(200, json.dumps({**envelope, "choices": choices, "usage": USAGE}).encode())
+        return
+    talk.start_stream()
+    for index, word in enumerate(words := text.split()):
+        choice = {"index": 0, "text": f"{word} ", "finish_reason": "stop" if index == len(words) - 1 else None}
+        await talk.piece(b"data: " + json.dumps({**envelope, "choices": [choice]}).encode() + b"\n\n")
+    await talk.piece(b"data: [DONE]\n\n")
+    await talk.piece(b"")
+
+
+async def _respond(talk: Talk, text: str, *, fails: bool = False) -> None:
+    """Answer on the Responses endpoint, as one object or as typed events."""
+    part = {"type": "output_text", "text": text, "annotations": []}
+    message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+    usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+    envelope = {"id": "resp_1", "object": "response", "created_at": 1, "model": talk.body["model"], "error": None}
+    whole = {**envelope, "status": "completed", "output": [message], "usage": usage, "tools": []}
+    if not talk.body.get("stream"):
+        talk.send(200, json.dumps(whole).encode())
+        return
+    number = 0
+
+    async def event(kind: str, **more: object) -> None:
+        nonlocal number
+        data = json.dumps({"type": kind, "sequence_number": number, **more})
+        number += 1
+        await talk.piece(f"event: {kind}\ndata: {data}\n\n".encode())
+
+    talk.start_stream()
+    opening = {**envelope, "status": "in_progress", "output": [], "usage": None, "tools": []}
+    await event("response.created", response=opening)
+    await event("response.in_progress", response=opening)
+    if fails:
+        error = {"code": "server_error", "message": "overloaded"}
+        await event("response.failed", response={**opening, "status": "failed", "error": error})
+        await talk.piece(b"")
+        return
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    await event("response.output_item.added", output_index=0, item={**message, "content": []})
+    for word in text.split():
+        await event("response.output_text.delta", **place, delta=f"{word} ", logprobs=[])
+    await event("response.output_text.done", **place, text=text, logprobs=[])
+    await event("response.completed", response=whole)
+    await talk.piece(b"")
+
+
+async def _response_fails(talk: Talk) -> None:
+    await _respond(talk, "", fails=True)
+
+
+async def _chat_only(talk: Talk) -> None:
+    """Know no other endpoint than chat."""
+    if talk.path.endswith("/chat/completions"):
+        await _good(talk)
+    else:
+        talk.refuse(404, f"no such path: {talk.path}")
+
+
+async def _no_temperature(talk: Talk) -> None:
+    """Refuse a parameter, as reasoning models do."""
+    if "temperature" in talk.body:
+        message = "Unsupported parameter: 'temperature' is not supported with this model."
+        talk.refuse(400, message, param="temperature", code="unsupported_parameter")
+    else:
+        await _good(talk)
+
+
+async def _cool(talk: Talk) -> None:
+    """Refuse some values of a parameter."""
+    if talk.body.get("temperature", 0) > 1:
+        talk.refuse(400, "temperature must be at most 1", param="temperature", code="invalid_value")
+    else:
+        await _good(talk)
+
+
+async def _no_stream_options(talk: Talk) -> None:
+    if "stream_options" in talk.body:
+        talk.refuse(400, "Unrecognized request argument supplied: stream_options")
+    else:
+        await _good(talk)
+
+
+async def _small(talk: Talk) -> None:
+    """Have less context than was believed."""
+    message = "This model's maximum context length is 10 tokens. However, your messages resulted in 11 tokens."
+    talk.refuse(400, message, param="messages", code="context_length_exceeded")
+
+
+async def _small_200(talk: Talk) -> None:
+    """Say the same under a status that says the contrary."""
+    talk.send(200, b'{"error": {"message": "prompt is too long: 11 tokens > 10 maximum"}}')
+
+
+async def _stream_uneven(talk: Talk) -> None:
+    """Change what should be constant, count usage as it goes, and call a tool in pieces."""
+    talk.start_stream()
+    pieces: list[dict[str, Any]] = [
+        {"role": "assistant", "content": None},
+        {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": '{"a": '}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": "1}"}}], "vendor_extra": [1]},
+    ]
+    for number, delta in enumerate(pieces):
+        choice = {"index": 0, "delta": delta, "finish_reason": None}
+        odd = {"id": f"chatcmpl-{number}", "created": number + 1, "usage": {**USAGE, "completion_tokens": number}}
+        await talk.piece(b"data: " + json.dumps({**talk.chunk(), **odd, "choices": [choice]}).encode() + b"\n\n")
+    last = {"index": 0, "delta": {}, "finish_reason": "tool_calls"}
+    await talk.piece(b"data: " + json.dumps({**talk.chunk(), "choices": [last], "usage": USAGE}).encode() + b"\n\n")
+    await talk.piece(b"data: [DONE]\n\n")
+    await talk.piece(b"")
+
+
+async def _stream_pauses(talk: Talk) -> None:
+    """Think in the middle of an answer."""
+    talk.start_stream()
+    await talk.event(content="let me ")
+    await asyncio.sleep(0.5)
+    await talk.event(content="think", finish_reason="stop")
+    await talk.piece(b"data: [DONE]\n\n")
+    await talk.piece(b"")
 
 
 async def _slow(talk: Talk) -> None:
@@ -214,6 +358,33 @@ async def _truncated(talk: Talk) -> None:
     raise ConnectionResetError
 
 
+async def _drip(talk: Talk) -> None:
+    """Send an answer so slowly that it never ends."""
+    kind = "text/event-stream" if talk.body.get("stream") else "application/json"
+    talk.writer.write(f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: 100000\r\n\r\n".encode())
+    with suppress(ConnectionError):
+        while True:
+            talk.writer.write(b" ")
+            await talk.writer.drain()
+            await asyncio.sleep(0.05)
+    talk.upstream.n_left += 1
+    raise ConnectionResetError
+
+
+async def _garbage(talk: Talk) -> None:
+    """Speak no HTTP."""
+    talk.writer.write(bytes(range(128, 256)) * 8 + b"\r\n\r\n")
+    await talk.writer.drain()
+    talk.writer.close()
+    raise ConnectionResetError
+
+
+async def _not_gzip(talk: Talk) -> None:
+    """Claim an encoding that the bytes do not have."""
+    kind = "text/event-stream" if talk.body.get("stream") else "application/json"
+    talk.send(200, b'{"choices": [], "x": "plain bytes, whatever the header says"}', kind, content_encoding="gzip")
+
+
 async def _endless(talk: Talk) -> None:
     talk.writer.write(b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{"choices": [], "x": "')
     while True:
@@ -233,6 +404,34 @@ async def _stream_cut(talk: Talk) -> None:
     talk.start_stream()
     await talk.event(content="half an ans")
     await talk.piece(b"")
+
+
+async def _stream_cut_within(talk: Talk) -> None:
+    """End cleanly, in the middle of an event."""
+    talk.start_stream()
+    await talk.event(content="half an ")
+    await talk.piece(b'data: {"id": "chatcmpl-1", "choi')
+    await talk.piece(b"")
+
+
+async def _stream_role_only(talk: Talk) -> None:
+    """Announce an answer, and break off before its first word."""
+    talk.start_stream()
+    choice = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+    await talk.piece(b"data: " + json.dumps({**talk.chunk(), "choices": [choice]}).encode() + b"\n\n")
+    talk.reset()
+
+
+async def _stream_drips(talk: Talk) -> None:
+    """Begin, then send an event that never ends."""
+    talk.start_stream()
+    await talk.event(content="half an ")
+    with suppress(ConnectionError):
+        while True:
+            await talk.piece(b"d")
+            await asyncio.sleep(0.05)
+    talk.upstream.n_left += 1
+    raise ConnectionResetError
 
 
 async def _stream_hangs(talk: Talk) -> None:
@@ -299,6 +498,9 @@ BEHAVIOURS: dict[str, Callable[[Talk], Awaitable[None]]] = {
     },
     **{f"status-{code}": status(code) for code in (400, 401, 403, 404, 408, 409, 422, 500, 503)},
     "status-429": status(429, retry_after="7"),
+    "status-429-bare": status(429),
+    "cut-json": answer(b'{"id": "chatcmpl-1", "choices": [{"index": 0, "mess'),
+    "null-choices": answer(b'{"id": "chatcmpl-1", "choices": null}'),
     "not-json": answer(b"<html>busy</html>", "text/html"),
     "null": answer(b"null"),
     "error-200": answer(b'{"error": {"message": "overloaded"}}'),

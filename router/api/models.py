@@ -10,14 +10,21 @@ routes = APIRouter(tags=["models"])
 
 
 @routes.get("/v1/models")
+@routes.get("/models", include_in_schema=False)
 async def list_models(request: Request) -> Json:
     """List `auto` and the pool, in OpenAI's shape; `embedrouter` says whether and why not each is routable."""
     authenticate(request)
     pool = service_of(request).watch.current.pool
-    return Json({"object": "list", "data": [auto(pool), *(shown(entry) for entry in pool.entries)]})
+    return Json(
+        {
+            "object": "list",
+            "data": [auto(pool), *(shown(entry) for entry in pool.entries if entry.name in pool.by_name)],
+        }
+    )
 
 
 @routes.get("/v1/models/{name:path}")
+@routes.get("/models/{name:path}", include_in_schema=False)
 async def get_model(request: Request, name: str) -> Json:
     """One model, by its name or an alias; names may hold slashes."""
     authenticate(request)
@@ -43,5 +50,7 @@ def shown(entry: PoolEntry) -> dict[str, object]:
         "usd_per_1m_input": entry.usd_per_1m_input,
         "usd_per_1m_output": entry.usd_per_1m_output,
         "context_window": entry.context_window,
+        "max_output_tokens": entry.max_output_tokens,
+        "capabilities": None if entry.capabilities is None else sorted(entry.capabilities),
     }
     return {"id": entry.name, "object": "model", "created": 0, "owned_by": "embedrouter", "embedrouter": details}

@@ -1,47 +1,19 @@
 """What the endpoints share of the wire: reading a body within its limit, who asks, and headers that can be sent."""
 
 import json
-from typing import Any, cast
+from typing import cast
 from urllib.parse import quote
 
 from fastapi import Request
 from starlette.responses import JSONResponse
 
+from router.endpoints import CHAT, Endpoint
 from router.errors import InvalidRequestError
-from router.request import ChatRequest, read_chat_request
+from router.request import PromptRequest, read_request
 from router.service import Service
 from router.settings import Settings
 
-# Documentation only: the body is read by router.request, which keeps the fields that it does not know.
-CHAT_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["model", "messages"],
-                    "additionalProperties": True,
-                    "properties": {
-                        "model": {"type": "string", "description": "`auto`, or a model of the pool", "default": "auto"},
-                        "messages": {"type": "array", "minItems": 1, "items": {"type": "object"}},
-                        "stream": {"type": "boolean"},
-                        "embedrouter": {
-                            "type": "object",
-                            "description": "this request's own policy",
-                            "properties": {
-                                "policy": {"enum": ["quality", "balanced", "cheapest"]},
-                                "min_p_correct": {"type": "number", "minimum": 0, "maximum": 1},
-                                "lambda": {"type": "number", "minimum": 0},
-                                "candidates": {"type": "array", "items": {"type": "string"}},
-                            },
-                        },
-                    },
-                }
-            }
-        },
-    }
-}
+TOO_DEEP = "the body is nested too deeply to read"
 
 
 class Json(JSONResponse):
@@ -67,12 +39,15 @@ def authenticate(request: Request) -> str:
     return cast(str, request.app.state.keys.identify(request.headers.get("authorization")))
 
 
-async def chat_request(request: Request) -> ChatRequest:
-    """Authenticate, then read a chat request."""
+async def prompt_request(request: Request, endpoint: Endpoint = CHAT) -> PromptRequest:
+    """Authenticate, then read a request of an endpoint."""
     authenticate(request)
     settings = settings_of(request)
     content = await read_body(request, settings.server.max_body_bytes)
-    return read_chat_request(content, request.headers, settings.policy.policy())
+    try:
+        return read_request(content, request.headers, settings.policy.policy(), endpoint)
+    except RecursionError:  # a part of it, to be shown or measured
+        raise InvalidRequestError(TOO_DEEP) from None
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:

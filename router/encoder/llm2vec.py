@@ -8,7 +8,8 @@ trusted. Nothing is ever fetched: a path is a folder on disk.
 import hashlib
 import inspect
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils.logging import set_tqdm_hook
 
 from router.encoder.base import Vectors
 from router.encoder.checkpoint import Checkpoint
@@ -64,14 +66,15 @@ class Llm2VecEncoder:
         checkpoint = Checkpoint.find(path)
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
-            tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **local)
-            model, loading = AutoModel.from_pretrained(
-                checkpoint.folder,
-                dtype=torch.float32,
-                attn_implementation=attention,
-                output_loading_info=True,
-                **local,
-            )
+            with _no_progress_bars():
+                tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **local)
+                model, loading = AutoModel.from_pretrained(
+                    checkpoint.folder,
+                    dtype=torch.float32,
+                    attn_implementation=attention,
+                    output_loading_info=True,
+                    **local,
+                )
         except (OSError, ValueError, RuntimeError, ImportError, SafetensorError, StrictDataclassError) as error:
             raise EncoderError(f"transformers cannot load {checkpoint.folder}: {error}") from error
         if loading["missing_keys"]:
@@ -178,6 +181,20 @@ class Llm2VecEncoder:
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)  # a token's position does not depend on the padding
         output = self._model(input_ids=ids, attention_mask=mask.long(), position_ids=positions, use_cache=False)
         return mask, output.last_hidden_state
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Keep transformers' bars off the terminal while a checkpoint loads; whoever else loads one later has them."""
+
+    def unseen(make_bar: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        return make_bar(*args, **options | {"disable": True})
+
+    before = set_tqdm_hook(unseen)
+    try:
+        yield
+    finally:
+        set_tqdm_hook(before)
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -1,0 +1,117 @@
+"""Answer a request with a prompt on whatever endpoint it came: whole or as events, for as long as the client stays."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+
+from fastapi import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from router.api.wire import TOO_DEEP, Json, latin1, prompt_request, service_of, settings_of
+from router.endpoints import Endpoint
+from router.errors import InvalidRequestError
+from router.service import CLIENT_CLOSED_STATUS, AnswerStream
+from router.sse import COMMENT
+
+DEBUG = "x-embedrouter-debug"
+Explain = Callable[[], Awaitable[dict[str, object]]]
+
+
+async def answer(request: Request, endpoint: Endpoint) -> Response:
+    """Answer with the model that the policy chooses (`model: "auto"`), or with the model that is named."""
+    try:
+        wanted = await prompt_request(request, endpoint)
+        async with leaving_cancels(request.receive):
+            answered = await service_of(request).answer(wanted, request.state.request_id)
+    except ClientLeftError:
+        return Response(status_code=CLIENT_CLOSED_STATUS)
+    except RecursionError:  # what could just be read may be too deep to write
+        raise InvalidRequestError(TOO_DEEP) from None
+    debug = request.headers.get(DEBUG) == "true"
+    service = service_of(request)
+    if isinstance(answered, AnswerStream):
+        explain = partial(service.explain_answer, answered.decision) if debug else None
+        return EventStream(answered, settings_of(request).timeouts.keep_alive_s, explain)
+    if debug:
+        answered.body["embedrouter"] = await service.explain_answer(answered.decision)
+    return Json(answered.body, answered.status, latin1(answered.headers))
+
+
+class EventStream(Response):
+    """Sends each event as it comes, a comment where none comes, and ends the upstream's call when the client leaves."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, answer: AnswerStream, keep_alive_s: float, explain: Explain | None = None) -> None:
+        self.status_code = 200
+        self.background = None
+        self._explain = explain
+        self._answer = answer
+        self._keep_alive_s = keep_alive_s
+        self._sent_at = 0.0
+        self.init_headers({**latin1(answer.headers), "cache-control": "no-cache", "x-accel-buffering": "no"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        self._sent_at = loop.time()
+
+        async def send_event(event: bytes) -> None:
+            self._sent_at = loop.time()
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+
+        async def keep_alive() -> None:
+            while True:
+                await asyncio.sleep(max(self._sent_at + self._keep_alive_s - loop.time(), 0.01))
+                if loop.time() >= self._sent_at + self._keep_alive_s:
+                    await send_event(COMMENT)
+
+        silence = asyncio.create_task(keep_alive())
+        try:
+            async with leaving_cancels(receive):
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                if self._explain is not None:  # in a comment, which every client skips
+                    explained = json.dumps(await self._explain(), separators=(",", ":"))
+                    await send_event(f": embedrouter {explained}\n\n".encode())
+                async for event in self._answer.events():
+                    await send_event(event)
+                silence.cancel()
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except ClientLeftError:
+            pass
+        finally:
+            silence.cancel()
+            with suppress(asyncio.CancelledError):
+                await silence
+            await self._answer.aclose()
+
+
+class ClientLeftError(Exception):
+    """The client closed its connection before it had its answer."""
+
+
+@asynccontextmanager
+async def leaving_cancels(receive: Receive) -> AsyncIterator[None]:
+    """Cancel what runs inside when the client leaves; it then raises ClientLeftError."""
+    inside = asyncio.current_task()
+    assert inside is not None
+    left = False
+
+    async def watch() -> None:
+        nonlocal left
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left = True
+        inside.cancel()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if left and inside.uncancel() == 0:
+            raise ClientLeftError from None
+        raise
+    finally:
+        watching.cancel()

@@ -1,0 +1,168 @@
+"""Ask the candidates of a decision in their order, until one answers.
+
+Says after which answers another candidate is asked, and keeps what is learned on the way: which upstreams fail, refuse
+a parameter, or are slow. It knows nothing of the client's connection.
+"""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from time import perf_counter
+
+from router.decision import Decision, Option
+from router.eligibility import out_of_quota
+from router.endpoints import CHAT
+from router.errors import Attempt, UpstreamError, UpstreamsFailedError
+from router.observed import Observed
+from router.parameters import AS_IT_COMES
+from router.pool import PoolEntry, Upstream
+from router.refusals import Refusal
+from router.reply import Reply, refusal_in
+from router.request import PromptRequest
+from router.upstream import ReplyStream, Upstreams
+
+CLIENT_CLOSED = "client_closed"
+CLIENT_FAULT = "client_fault"
+USAGE_OPTION = "stream_options"
+ADDED_USAGE = "+stream_options"  # refused though the client never asked for it
+
+
+@dataclass(slots=True)
+class Tried:
+    """What the candidates so far have said. `window` is the largest context that the prompt did not fit."""
+
+    failures: list[UpstreamError]
+    refusals: list[tuple[Upstream, Refusal]]
+    refusal: Reply | None = None
+    window: int | None = None
+
+
+class Asker:
+    """Asks upstreams and remembers how they did."""
+
+    def __init__(self, upstreams: Upstreams, observed: Observed) -> None:
+        self._upstreams = upstreams
+        self._observed = observed
+
+    async def ask(self, decision: Decision, request: PromptRequest) -> Reply | ReplyStream:
+        """Ask until one answers; an error Reply is what the client should see, UpstreamsFailedError that none did."""
+        deadline = self._upstreams.deadline()
+        tried = Tried([], [])
+        for option in decision.options:
+            entry = option.entry
+            if tried.window is not None and entry.context_window is not None and entry.context_window <= tried.window:
+                continue
+            if tried.failures and asyncio.get_running_loop().time() >= deadline:
+                break
+            wait_s = self._observed.breakers.retry_after_s(entry.upstream)
+            if wait_s is not None:
+                tried.failures.append(out_of_quota(entry, wait_s))
+                continue
+            reply = await self._attempt(decision, option, request, deadline, tried)
+            if reply is not None:
+                return reply
+        if tried.refusal is not None and not tried.failures:
+            return tried.refusal
+        raise UpstreamsFailedError(tried.failures, decision.attempts)
+
+    async def _attempt(
+        self, decision: Decision, option: Option, request: PromptRequest, deadline: float, tried: Tried
+    ) -> Reply | ReplyStream | None:
+        """Ask one candidate; none where the next is to be asked."""
+        entry, upstream = option.entry, option.entry.upstream
+        assert upstream is not None, "only entries with an upstream are candidates"
+        breakers = self._observed.breakers
+        breakers.ask(upstream, deadline - asyncio.get_running_loop().time())
+        began = perf_counter()
+        try:
+            reply = await self._send(entry, upstream, request, deadline)
+        except UpstreamError as failure:
+            breakers.failed(upstream, failure.retry_after_s if failure.status == 429 else None)
+            decision.attempts.append(Attempt(entry.name, failure.status, failure.code, perf_counter() - began))
+            tried.failures.append(failure)
+            return None
+        except asyncio.CancelledError:
+            breakers.abandoned(upstream)
+            decision.attempts.append(Attempt(entry.name, None, CLIENT_CLOSED, perf_counter() - began))
+            raise
+        took_s = perf_counter() - began
+        if isinstance(reply, ReplyStream) or reply.fault is None:
+            breakers.succeeded(upstream)
+            if isinstance(reply, Reply):
+                self._observed.latencies.add(upstream, took_s)
+            for refuser, refusal in tried.refusals:
+                self._observed.refusals.remember(refuser, refusal, request.body)
+            decision.attempts.append(Attempt(entry.name, 200, None, took_s))
+            decision.answered = option
+            return reply
+        return self._refused(decision, entry, upstream, request, reply, took_s, tried)
+
+    def _refused(
+        self,
+        decision: Decision,
+        entry: PoolEntry,
+        upstream: Upstream,
+        request: PromptRequest,
+        reply: Reply,
+        took_s: float,
+        tried: Tried,
+    ) -> Reply | None:
+        """Weigh a refusal: none where another candidate may think otherwise, else what the client should see."""
+        breakers = self._observed.breakers
+        refusal = refusal_in(reply, request.body)
+        error = CLIENT_FAULT
+        if reply.fault == "context":
+            error, tried.window = "context_length", max(tried.window or 0, entry.context_window or 0)
+        elif reply.fault == "absent" and request.endpoint is not CHAT:
+            error, refusal = "no_endpoint", Refusal(request.endpoint.path, any_value=True)
+        elif refusal is not None:
+            error = "parameter_refused"
+        decision.attempts.append(Attempt(entry.name, reply.status, error, took_s))
+        if reply.fault == "absent" and request.endpoint is CHAT:
+            breakers.failed(upstream)
+        else:
+            breakers.succeeded(upstream)
+        if refusal is not None:
+            tried.refusals.append((upstream, refusal))
+        elif reply.fault == "client":
+            return reply
+        tried.refusal = reply
+        return None
+
+    async def _send(
+        self, entry: PoolEntry, upstream: Upstream, request: PromptRequest, deadline: float
+    ) -> Reply | ReplyStream:
+        """Send a request as this upstream takes it; once more where it does not report the usage of streams."""
+        with_usage = self._adds_usage(entry, upstream, request)
+        while True:
+            body = body_for(entry, upstream, request, with_usage=with_usage)
+            send = self._upstreams.stream if request.stream else self._upstreams.complete
+            content = json.dumps(body, separators=(",", ":")).encode()
+            reply = await send(upstream, request.endpoint, content, deadline)
+            if not with_usage or not isinstance(reply, Reply) or USAGE_OPTION in request.body:
+                return reply
+            refusal = refusal_in(reply, body)
+            if refusal is None or refusal.parameter != USAGE_OPTION:
+                return reply
+            self._observed.refusals.remember(upstream, Refusal(ADDED_USAGE, any_value=True), {})
+            with_usage = False
+
+    def _adds_usage(self, entry: PoolEntry, upstream: Upstream, request: PromptRequest) -> bool:
+        """Whether to ask for a stream's usage in the client's place: it is recorded, and shown to who asked."""
+        options = request.body.get(USAGE_OPTION)
+        return (
+            request.stream
+            and not request.endpoint.typed
+            and (options is None or isinstance(options, dict))
+            and USAGE_OPTION not in entry.parameters.drop
+            and self._observed.refusals.refused(upstream, {ADDED_USAGE: None}) is None
+        )
+
+
+def body_for(entry: PoolEntry, upstream: Upstream, request: PromptRequest, *, with_usage: bool) -> dict[str, object]:
+    """The body to send: as received, under the upstream's name for the model, rewritten by the entry's rules."""
+    body = {**request.body, "model": upstream.model}
+    if with_usage:
+        options = request.body.get(USAGE_OPTION)
+        body[USAGE_OPTION] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+    return body if entry.parameters is AS_IT_COMES else entry.parameters.apply(body)

@@ -1,0 +1,68 @@
+"""Structured logs: one JSON object a line, with the id of the request that it is about.
+
+Prompts and keys are never given to a logger; should a configured secret stand in a line all the same, a library's for
+example, it is blotted out.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from contextvars import ContextVar
+from datetime import UTC, datetime
+
+from router.settings import Logs, Settings
+
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+BLOT = "***"
+TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes a record as JSON. What is given as `extra={"fields": {...}}` becomes members of the object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if (request_id := REQUEST_ID.get()) is not None:
+            line["request_id"] = request_id
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, separators=(",", ":"), default=str)
+
+
+class Blotting(logging.Formatter):
+    """Another formatter's lines without any of the secrets."""
+
+    def __init__(self, formatter: logging.Formatter, secrets: Sequence[str]) -> None:
+        super().__init__()
+        self._formatter = formatter
+        self._secrets = sorted(secrets, key=len, reverse=True)
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = self._formatter.format(record)
+        for secret in self._secrets:
+            if secret in line:
+                line = line.replace(secret, BLOT)
+        return line
+
+
+def configure_logs(logs: Logs, secrets: Sequence[str]) -> None:
+    """Send every log of this process to stderr in the configured format."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Blotting(JsonFormatter() if logs.format == "json" else logging.Formatter(TEXT), secrets))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("router").setLevel(logging.INFO)
+    logging.getLogger("router.access").setLevel(logging.INFO if logs.requests else logging.WARNING)
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """The secrets that the configuration holds."""
+    upstreams = [entry.upstream.api_key for entry in settings.pool if entry.upstream is not None]
+    held = [settings.master_key, *(key.key for key in settings.keys), *upstreams]
+    return [secret.get_secret_value() for secret in held if secret is not None]

@@ -1,0 +1,144 @@
+"""Understand what an upstream answered: an answer, the client's fault, or a failure of this upstream.
+
+Plain functions on a status, headers and bytes. An upstream's key never stands in what they return or raise.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+from router.endpoints import Endpoint
+from router.errors import UpstreamError
+from router.parameters import FIXED
+from router.pool import Upstream
+from router.refusals import Refusal
+
+# What the upstream says of the request itself: another upstream would say the same, unless `read_fault` knows better.
+CLIENT_FAULTS = frozenset({400, 404, 405, 413, 422})
+MAX_MESSAGE_CHARS = 300
+MAX_WAIT_S = 86_400.0
+LEAST_BARE_WORD = 8  # letters; a shorter one without quotes, such as user or stop, is just a word
+
+Fault = Literal["context", "absent", "client"]
+
+# as OpenAI, vLLM, llama.cpp, Anthropic's and Google's endpoints, TGI and SGLang say it
+_TOO_LONG = re.compile(
+    r"context[_ ](length|window|size)|maximum context|max_model_len|prompt is too long|too many (input )?tokens"
+    r"|input (is too long|token count .{0,40} exceeds)|reduce the length|exceeds? the (maximum|model's) .{0,20}tokens",
+    re.IGNORECASE,
+)
+_UNKNOWN = re.compile(
+    r"unsupported|unrecogni[sz]ed|unknown|unexpected|not (supported|permitted|allowed|recognized|available)"
+    r"|does(n't| not) support|extra inputs|additional propert",
+    re.IGNORECASE,
+)
+_VALUE = re.compile(r"\bvalue\b|must be|invalid_value|unsupported_value|only .{0,40}default", re.IGNORECASE)
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_QUOTED = re.compile(r"['\"`]([A-Za-z_][A-Za-z0-9_]{0,63})")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer: status 200, or an error object that says what is wrong with the request.
+
+    `fault` says whose doing that is: the prompt is too long for this model, this upstream has no such model or
+    endpoint, or the client's, as far as this upstream knows (`refusal_in` knows more).
+    """
+
+    status: int
+    body: dict[str, object]
+    fault: Fault | None = None
+
+
+def read_reply(
+    status: int, headers: Mapping[str, str], content: bytes, upstream: Upstream, endpoint: Endpoint
+) -> Reply:
+    """Read a whole body; UpstreamError where this upstream failed."""
+    body = read_object(content)
+    if status in CLIENT_FAULTS:
+        return _fault(status, content, upstream)
+    if status != 200:
+        said = said_in(body, upstream) or f"status {status}"
+        raise UpstreamError(
+            "http_status", f"status {status}: {said}", status=status, retry_after_s=retry_after_s(headers)
+        )
+    if body is None:
+        raise UpstreamError("not_json", "it answered 200 with something that is no JSON object", status=200)
+    if body.get("error"):
+        if _TOO_LONG.search(said_in(body, upstream)):
+            return _fault(400, content, upstream)
+        raise UpstreamError("error_in_answer", f"it answered 200 with an error: {said_in(body, upstream)}", status=200)
+    if not isinstance(body.get(endpoint.answer), list):
+        raise UpstreamError(f"no_{endpoint.answer}", f"it answered 200 without `{endpoint.answer}`", status=200)
+    return Reply(200, body)
+
+
+def _fault(status: int, content: bytes, upstream: Upstream) -> Reply:
+    body = read_object(content.replace(upstream.key.encode(), b"***") if upstream.key else content)
+    if body is None or not isinstance(body.get("error"), dict):
+        message = said_in(body, upstream) or redact(content.decode(errors="replace"), upstream)
+        error = {"message": message or f"the upstream said {status}", "type": "invalid_request_error"}
+        body = {"error": {**error, "param": None, "code": None}}
+    error = body["error"] if isinstance(body["error"], dict) else {}
+    said = f"{error.get('code')} {error.get('message')}"
+    if _TOO_LONG.search(said) or status == 413:
+        return Reply(status, body, "context")
+    return Reply(status, body, "absent" if status in (404, 405) else "client")
+
+
+def refusal_in(reply: Reply, sent: Mapping[str, object]) -> Refusal | None:
+    """The parameter of the body sent that a refusal names, in `param` or in quotes; none where it names none."""
+    error = reply.body.get("error")
+    if reply.fault != "client" or not isinstance(error, dict):
+        return None
+    said = f"{error.get('code')} {error.get('message')}"
+    unknown = _UNKNOWN.search(said) is not None
+    param = error.get("param")
+    named = [re.split(r"[.\[]", param, maxsplit=1)[0]] if isinstance(param, str) else []
+    if unknown:
+        named += _QUOTED.findall(said)
+        named += [word for word in _WORD.findall(said) if "_" in word or len(word) >= LEAST_BARE_WORD]
+    name = next((name for name in named if name in sent and name not in FIXED), None)
+    return None if name is None else Refusal(name, any_value=unknown and not _VALUE.search(said))
+
+
+def read_object(content: bytes) -> dict[str, object] | None:
+    """Read a JSON object; none where it is something else."""
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def said_in(body: Mapping[str, object] | None, upstream: Upstream) -> str:
+    """What an error object says, without the upstream's key."""
+    error = (body or {}).get("error") or (body or {}).get("detail") or (body or {}).get("message")
+    message = error.get("message") if isinstance(error, dict) else error
+    return redact(str(message), upstream) if message else ""
+
+
+def redact(text: str, upstream: Upstream) -> str:
+    """Take an upstream's key out of a text, and cut it short."""
+    return (text.replace(upstream.key, "***") if upstream.key else text)[:MAX_MESSAGE_CHARS]
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """The wait that a response asks for: `retry-after-ms`, else Retry-After in seconds or as a date (RFC 9110)."""
+    for name, unit_s in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        try:
+            wait_s = float(headers.get(name, "")) * unit_s
+        except ValueError:
+            continue
+        return wait_s if 0 <= wait_s < MAX_WAIT_S else None
+    try:
+        due = parsedate_to_datetime(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    due = due if due.tzinfo else due.replace(tzinfo=UTC)
+    wait_s = (due - datetime.now(UTC)).total_seconds()
+    return max(wait_s, 0.0) if wait_s < MAX_WAIT_S else None

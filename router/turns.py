@@ -1,0 +1,107 @@
+"""Read a conversation out of a request's body, whatever its endpoint calls things.
+
+Only what routing needs is read: who spoke, what was said in text, and what else a turn holds. The body itself stays
+as it came. A complaint names the part of the body that is wrong.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from router.endpoints import CHAT, COMPLETIONS, Endpoint
+from router.errors import InvalidRequestError, shown
+
+USER, SYSTEM, TOOL = "user", "system", "tool"
+TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+TOOL_CALLS = "tool_calls"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn. `parts` are the types of what it holds besides text, such as image_url or tool_calls."""
+
+    role: str
+    texts: tuple[str, ...]
+    parts: frozenset[str] = frozenset()
+
+    @property
+    def text(self) -> str:
+        return self.texts[0] if len(self.texts) == 1 else "\n".join(self.texts)
+
+
+def read_turns(body: Mapping[str, object], endpoint: Endpoint) -> list[Turn]:
+    """Read the turns of a body, oldest first; InvalidRequestError where there are none."""
+    if endpoint is CHAT:
+        return [_message(message) for message in _messages(body, "messages")]
+    if endpoint is COMPLETIONS:
+        return [_prompt(body, "prompt")]
+    if not endpoint.typed:
+        return [_prompt(body, "input")]
+    instructions = body.get("instructions")
+    system = [Turn(SYSTEM, (instructions,))] if isinstance(instructions, str) else []
+    if isinstance(body.get("input"), str):
+        return [*system, _prompt(body, "input")]
+    return [*system, *(_item(item) for item in _objects(body, "input"))]
+
+
+def _objects(body: Mapping[str, object], param: str) -> list[dict[str, object]]:
+    found = body.get(param)
+    if not isinstance(found, list) or not found:
+        raise InvalidRequestError(f"`{param}` must be a list of at least one message", param=param)
+    for position, item in enumerate(found):
+        if not isinstance(item, dict):
+            where = f"{param}.{position}"
+            raise InvalidRequestError(f"`{where}` must be an object, not {shown(item)}", param=where)
+    return cast(list[dict[str, object]], found)
+
+
+def _messages(body: Mapping[str, object], param: str) -> list[dict[str, object]]:
+    messages = _objects(body, param)
+    for position, message in enumerate(messages):
+        if not isinstance(message.get("role"), str):
+            where = f"{param}.{position}"
+            raise InvalidRequestError(f"`{where}` must be an object with a `role`, not {shown(message)}", param=where)
+    return messages
+
+
+def _message(message: Mapping[str, object]) -> Turn:
+    content = message.get("content")
+    parts = {TOOL_CALLS} if message.get("tool_calls") or message.get("function_call") else set()
+    parts |= set(_kinds(content)) if isinstance(content, list) else set()
+    return Turn(cast(str, message["role"]), tuple(_texts(content)), frozenset(parts))
+
+
+def _item(item: Mapping[str, object]) -> Turn:
+    """An item of a Responses input: a message, or a tool's call, its output, a trace of reasoning."""
+    kind = item.get("type", "message")
+    if kind != "message":
+        output = item.get("output")
+        return Turn(TOOL, (output,) if isinstance(output, str) else (), frozenset({TOOL_CALLS}))
+    role = item.get("role")
+    return _message({**item, "role": role if isinstance(role, str) else SYSTEM})
+
+
+def _prompt(body: Mapping[str, object], param: str) -> Turn:
+    """A bare prompt: a text, several, or tokens, which have no text that we could read."""
+    prompt = body.get(param)
+    if isinstance(prompt, str):
+        return Turn(USER, (prompt,))
+    if not isinstance(prompt, list) or not prompt:
+        raise InvalidRequestError(f"`{param}` must be a text, or a list of at least one", param=param)
+    return Turn(USER, tuple(text for text in prompt if isinstance(text, str)))
+
+
+def _texts(content: object) -> Iterator[str]:
+    """The texts of a content, which is a string or a list of parts."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, list):
+        for part in content:
+            if isinstance(part, dict) and part.get("type") in TEXT_PARTS and isinstance(part.get("text"), str):
+                yield part["text"]
+
+
+def _kinds(content: list[object]) -> Iterator[str]:
+    for part in content:
+        if isinstance(part, dict) and isinstance(kind := part.get("type"), str) and kind not in TEXT_PARTS:
+            yield kind

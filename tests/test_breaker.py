@@ -1,0 +1,106 @@
+"""The circuit breaker, on a clock that the test turns."""
+
+from router.breaker import BreakerRules, Breakers
+
+RULES = BreakerRules(n_failures=3, window_s=30.0, open_s=10.0, max_open_s=25.0, max_retry_after_s=100.0)
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def failing(clock: Clock, n_times: int = 3) -> Breakers:
+    breakers = Breakers(RULES, clock)
+    for _ in range(n_times):
+        breakers.failed("a")
+    return breakers
+
+
+def test_enough_failures_within_the_window_open_it_for_its_upstream_alone() -> None:
+    assert failing(Clock(), 2).state("a") == "closed"
+    breakers = failing(Clock(), 3)
+    assert (breakers.state("a"), breakers.state("b")) == ("open", "closed")
+
+
+def test_failures_that_lie_apart_do_not_open_it() -> None:
+    clock = Clock()
+    breakers = Breakers(RULES, clock)
+    for _ in range(10):
+        breakers.failed("a")
+        clock.now += 16
+    assert breakers.state("a") == "closed"
+
+
+def test_a_success_forgives_a_failure() -> None:
+    breakers = Breakers(RULES, Clock())
+    for _ in range(100):
+        breakers.failed("a")
+        breakers.succeeded("a")
+    assert breakers.state("a") == "closed"
+
+
+def test_half_open_lets_one_probe_through_which_closes_it() -> None:
+    clock = Clock()
+    breakers = failing(clock)
+    clock.now += 10
+    assert breakers.state("a") == "half_open"
+    breakers.ask("a", within_s=60)
+    assert breakers.state("a") == "open"
+    breakers.succeeded("a")
+    assert breakers.state("a") == "closed"
+
+
+def test_a_probe_that_fails_opens_it_for_twice_as_long_up_to_the_most() -> None:
+    clock = Clock()
+    breakers = failing(clock)
+    for wait_s in (10, 20, 25, 25):
+        clock.now += wait_s - 1
+        assert breakers.state("a") == "open"
+        clock.now += 1
+        assert breakers.state("a") == "half_open"
+        breakers.ask("a", within_s=60)
+        breakers.failed("a")
+
+
+def test_a_probe_whose_client_left_or_that_never_ended_lets_another_through() -> None:
+    clock = Clock()
+    breakers = failing(clock)
+    clock.now += 10
+    breakers.ask("a", within_s=60)
+    breakers.abandoned("a")
+    assert breakers.state("a") == "half_open"
+    breakers.ask("a", within_s=60)
+    clock.now += 60
+    assert breakers.state("a") == "half_open"
+
+
+def test_a_retry_after_holds_at_once_and_as_long_as_it_says() -> None:
+    clock = Clock()
+    breakers = Breakers(RULES, clock)
+    breakers.failed("a", retry_after_s=7)
+    assert (breakers.state("a"), breakers.retry_after_s("a")) == ("open", 7)
+    breakers.succeeded("a")  # a request that was sent before
+    clock.now += 3
+    assert breakers.retry_after_s("a") == 4
+    clock.now += 4
+    assert (breakers.state("a"), breakers.retry_after_s("a")) == ("half_open", None)
+    breakers.succeeded("a")
+    assert breakers.state("a") == "closed"
+
+
+def test_an_endless_retry_after_is_believed_up_to_the_most() -> None:
+    breakers = Breakers(RULES, Clock())
+    breakers.failed("a", retry_after_s=80_000)
+    assert breakers.retry_after_s("a") == 100
+
+
+def test_a_success_while_open_closes_it() -> None:
+    breakers = failing(Clock())
+    breakers.succeeded("a")
+    assert breakers.state("a") == "closed"

@@ -1,0 +1,225 @@
+"""Evidence: the labelled questions nearest to a prompt, exactly, with each model's record on them."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from sqlalchemy import Engine
+from typer.testing import CliRunner
+
+from data.database import ready_engine
+from data.observations import NewQuestion, Observation
+from data.queries import read_log
+from data.splits import group_questions
+from data.store import add_questions, ensure_models, record_outcomes
+from embedrouter import app
+from router.artifact import Artifact
+from router.evidence import Evidence, build_evidence, load_evidence, save_evidence
+from tests.serving import A_POEM, A_SUM, POEMS, SUMS, Gateway, entry, planted_artifact, register, run_gateway, settings
+from tests.upstreams import run_upstream
+
+FORECASTS = {"calculator": (0.9, 0.3), "poet": (0.2, 0.8)}
+UNLABELLED = "numbers nobody was asked about"
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Artifact:
+    return planted_artifact(tmp_path / "var" / "artifacts", FORECASTS)
+
+
+@pytest.fixture
+def logs(tmp_path: Path, artifact: Artifact) -> Iterator[Engine]:
+    """Three sums and three poems: the calculator was right on sums, the poet on poems and once on the first sum."""
+    engine = ready_engine(f"sqlite:///{tmp_path}/var/embedrouter.db")
+    register(engine, artifact)
+    kinds = [("sums", prompt) for prompt in SUMS] + [("poems", prompt) for prompt in POEMS] + [("none", UNLABELLED)]
+    stated = [NewQuestion(f"q{i}", prompt, kind, split="train") for i, (kind, prompt) in enumerate(kinds)]
+    questions = add_questions(engine, stated)
+    group_questions(engine)
+    models = ensure_models(engine, list(FORECASTS))
+    seen = [
+        Observation(question, models[name], int((name == "calculator") == (kind == "sums")))
+        for question, (kind, _) in zip(questions, kinds, strict=True)
+        for name in FORECASTS
+        if kind != "none"
+    ]
+    record_outcomes(engine, "test", [*seen, Observation(questions[0], models["poet"], 1)])
+    yield engine
+    engine.dispose()
+
+
+def index(vectors: list[list[float]]) -> Evidence:
+    """An index of bare vectors."""
+    n = len(vectors)
+    array = np.array(vectors, dtype=np.float32)
+    length = np.linalg.norm(array, axis=1, keepdims=True)
+    return Evidence(
+        encoder_fingerprint="f",
+        watermark=1,
+        n_left_out=0,
+        model_names=("m",),
+        questions=[(f"q{i}", "b", "train", "p") for i in range(n)],
+        vectors=np.divide(array, length, out=np.zeros_like(array), where=length > 0),
+        starts=np.arange(n + 1),
+        models=np.zeros(n, dtype=np.int32),
+        labels=np.ones(n, dtype=np.float32),
+        counts=np.ones(n, dtype=np.int32),
+    )
+
+
+def test_the_nearest_are_exactly_those_of_the_greatest_cosine() -> None:
+    rng = np.random.default_rng(0)
+    vectors, query = rng.normal(size=(500, 16)), rng.normal(size=16)
+    cosine = vectors @ query / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query)
+    found = index(vectors.tolist()).nearest(query.astype(np.float32), 100)
+    assert [neighbour.question_id for neighbour in found] == [f"q{i}" for i in np.argsort(-cosine)[:100]]
+    assert [neighbour.similarity for neighbour in found] == pytest.approx(
+        np.sort(cosine)[::-1][:100].tolist(), abs=1e-5
+    )
+
+
+def test_ties_go_to_the_older_question_even_at_the_edge() -> None:
+    found = index([[0.0, 1.0], *[[float(i), 0.0] for i in range(1, 500)]]).nearest(
+        np.array([1, 0], dtype=np.float32), 100
+    )
+    assert [neighbour.question_id for neighbour in found] == [f"q{i}" for i in range(1, 101)]
+
+
+def test_a_vector_without_direction_has_no_neighbours_and_few_questions_are_all_there_is() -> None:
+    two = index([[1, 0], [0, 1]])
+    assert two.nearest(np.zeros(2, dtype=np.float32), 5) == []
+    assert len(two.nearest(np.ones(2, dtype=np.float32), 5)) == 2
+
+
+def test_an_index_holds_what_the_logs_say_of_labelled_questions(logs: Engine, artifact: Artifact) -> None:
+    evidence = build_evidence(read_log(logs), artifact.encoder)
+    assert evidence.n_questions == 6
+    (first,) = evidence.nearest(artifact.encoder.encode([SUMS[0]])[0], 1)
+    assert (first.question_id, first.benchmark, first.prompt) == ("q0", "sums", SUMS[0])
+    assert first.similarity == pytest.approx(1.0, abs=1e-5)
+    assert first.as_json()["models"] == {
+        "calculator": {"correct": 1.0, "n": 1},
+        "poet": {"correct": 0.5, "n": 2},
+    }
+
+
+def test_beyond_its_limit_an_index_holds_the_newest_and_says_how_many_it_left_out(
+    logs: Engine, artifact: Artifact
+) -> None:
+    evidence = build_evidence(read_log(logs), artifact.encoder, max_questions=2)
+    assert ([question[0] for question in evidence.questions], evidence.n_left_out) == (["q4", "q5"], 4)
+    found = evidence.nearest(artifact.encoder.encode([A_POEM])[0], 5)
+    assert {record.model: record.label for record in found[0].records} == {"calculator": 0.0, "poet": 1.0}
+
+
+def test_vectors_that_are_known_are_not_made_again(logs: Engine, artifact: Artifact) -> None:
+    log = read_log(logs)
+    known = {int(key): np.full(artifact.encoder.dim, 2.0, dtype=np.float32) for key in log.questions["key"]}
+    evidence = build_evidence(log, artifact.encoder, known=known)
+    assert np.allclose(np.linalg.norm(evidence.vectors, axis=1), 1)
+    assert np.allclose(evidence.vectors, evidence.vectors[0])
+
+
+def test_an_index_comes_back_from_its_file_for_its_encoder_only(
+    logs: Engine, artifact: Artifact, tmp_path: Path
+) -> None:
+    evidence = build_evidence(read_log(logs), artifact.encoder)
+    save_evidence(evidence, tmp_path / "kept.safetensors")
+    back = load_evidence(tmp_path / "kept.safetensors", artifact.encoder.fingerprint)
+    assert back is not None
+    query = artifact.encoder.encode([A_SUM])[0]
+    assert back.nearest(query, 6) == evidence.nearest(query, 6)
+    assert load_evidence(tmp_path / "kept.safetensors", "another") is None
+    (tmp_path / "kept.safetensors").write_bytes(b"half of a file")
+    assert load_evidence(tmp_path / "kept.safetensors", artifact.encoder.fingerprint) is None
+    assert [path.name for path in tmp_path.glob(".kept*")] == []
+
+
+@pytest.fixture
+def gateway(logs: Engine) -> Iterator[Gateway]:
+    with run_upstream() as upstream:
+        pool = [entry(name, upstream.url("good")) for name in FORECASTS]
+        with run_gateway(logs, settings(pool, master_key="k")) as running:
+            deadline = time.monotonic() + 120
+            while not get(running, text=A_SUM).json()["n_questions"]:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            yield running
+
+
+def get(gateway: Gateway, key: str = "k", **parameters: Any) -> httpx.Response:
+    return httpx.get(
+        f"{gateway.base_url}/evidence", params=parameters, headers={"authorization": f"Bearer {key}"}, timeout=20
+    )
+
+
+def ask(gateway: Gateway, path: str, prompt: str, debug: str = "false", **more: Any) -> httpx.Response:
+    body = {"model": "auto", "messages": [{"role": "user", "content": prompt}], **more}
+    headers = {"authorization": "Bearer k", "x-embedrouter-debug": debug}
+    return httpx.post(f"{gateway.base_url}{path}", json=body, headers=headers, timeout=20)
+
+
+def test_evidence_explains_choices_on_every_way(gateway: Gateway, artifact: Artifact) -> None:
+    found = get(gateway, text=A_POEM, k=3).json()
+    assert (found["n_questions"], found["encoder"]) == (6, artifact.encoder.fingerprint)
+    assert [neighbour["benchmark"] for neighbour in found["nearest"]] == ["poems"] * 3
+
+    routed = ask(gateway, "/route", A_SUM).json()
+    assert [near["benchmark"] for near in routed["evidence"]["nearest"][:3]] == ["sums"] * 3
+    assert routed["evidence"]["nearest"][0]["models"]["calculator"]["correct"] == 1.0
+    assert {flip["model"] for flip in routed["would_flip"]} == {"poet"}
+    assert (routed["artifact"], routed["encoder"]) == (artifact.id, artifact.encoder.fingerprint)
+
+    plain = ask(gateway, "/chat/completions", A_SUM)
+    assert "embedrouter" not in plain.json()
+    debugged = ask(gateway, "/chat/completions", A_SUM, debug="true")
+    assert debugged.json()["choices"] == plain.json()["choices"]
+    explained = debugged.json()["embedrouter"]
+    assert explained["id"] == debugged.headers["x-embedrouter-decision-id"]
+    assert explained["evidence"]["nearest"] == routed["evidence"]["nearest"]
+
+    streamed = ask(gateway, "/chat/completions", A_SUM, debug="true", stream=True).text
+    comment, _, rest = streamed.partition("\n\n")
+    assert json.loads(comment.removeprefix(": embedrouter "))["model"] == "calculator"
+    assert rest == ask(gateway, "/chat/completions", A_SUM, stream=True).text
+
+
+@pytest.mark.parametrize(
+    ("parameters", "param"),
+    [({}, "text"), ({"text": " "}, "text"), ({"text": "a", "k": "0"}, "k"), ({"text": "a", "k": "²"}, "k")],
+)
+def test_what_is_wrong_with_a_search_is_named(gateway: Gateway, parameters: dict[str, str], param: str) -> None:
+    answer = get(gateway, **parameters)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    assert get(gateway, key="wrong", text="a").status_code == 401
+
+
+def test_search_and_replay_as_verbs(logs: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("EMBEDROUTER_DATABASE_URL", "EMBEDROUTER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    shown = json.loads(CliRunner().invoke(app, ["search", A_POEM, "-k", "2", "--json"]).stdout)
+    assert [near["benchmark"] for near in shown["nearest"]] == ["poems", "poems"]
+    for _ in range(2):  # the second time from the file that the first kept
+        said = CliRunner().invoke(app, ["search", SUMS[0], "-k", "1"]).stdout
+        assert "1.000  sums/q0 (train)" in said
+        assert "right: calculator\n" in said
+        assert "wrong: poet\n" in said
+
+    with run_upstream() as upstream:
+        pool = [entry(name, upstream.url("good")) for name in FORECASTS]
+        quick = {"flush_interval_s": 0.02, "prompts": "full"}
+        with run_gateway(logs, settings(pool, master_key="k", recording=quick)) as gateway:
+            answer = ask(gateway, "/chat/completions", A_SUM)
+            gateway.decision(answer.headers["x-request-id"])
+    decision_id = answer.headers["x-embedrouter-decision-id"]
+    again = CliRunner().invoke(app, ["replay", decision_id])
+    assert again.exit_code == 0, again.stdout
+    assert "from its prompt: calculator, P(correct) within 0\nthe same choice" in again.stdout
+    assert json.loads(CliRunner().invoke(app, ["replay", decision_id, "--json"]).stdout)["same"] is True
+    assert "no decision 'nonesuch' is recorded" in str(CliRunner().invoke(app, ["replay", "nonesuch"]).exception)

@@ -1,0 +1,107 @@
+"""A streamed answer on the wire, byte for byte: one event a flush, usage, ids, tool calls, comments."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from data.database import ready_engine
+from tests.serving import A_SUM, Gateway, entry, planted_artifact, register, run_gateway, settings
+from tests.upstreams import USAGE, Upstream, run_upstream
+
+FORECASTS = {"good": (0.9, 0.9)}
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with run_upstream() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    folder: Path = tmp_path_factory.mktemp("streams")
+    engine = ready_engine(f"sqlite:///{folder}/streams.db")
+    register(engine, planted_artifact(folder / "artifacts", FORECASTS))
+    pool = [entry(name, upstream.url(name)) for name in ("good", "stream-uneven", "stream-odd", "stream-pauses")]
+    with run_gateway(engine, settings(pool, timeouts={"keep_alive_s": 0.1})) as running:
+        yield running
+    engine.dispose()
+
+
+def body(model: str, **more: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": A_SUM}], "stream": True, **more}
+
+
+def blocks(gateway: Gateway, model: str, **more: Any) -> list[str]:
+    """The events of a stream as they stand on the wire."""
+    answer = httpx.post(f"{gateway.base_url}/chat/completions", json=body(model, **more), timeout=20)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.text.endswith("\n\n")
+    return answer.text.removesuffix("\n\n").split("\n\n")
+
+
+def chunks(found: list[str]) -> list[dict[str, Any]]:
+    assert found[-1] == "data: [DONE]"
+    return [json.loads(block.removeprefix("data: ")) for block in found[:-1] if not block.startswith(":")]
+
+
+def test_each_event_is_a_flush_of_its_own(gateway: Gateway) -> None:
+    content = json.dumps(body("good")).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n\r\n".encode()
+    host, port = gateway.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head + content)
+        seen = b""
+        while not seen.endswith(b"0\r\n\r\n"):
+            seen += connection.recv(65536)
+    transfer = seen.partition(b"\r\n\r\n")[2]
+    pieces = []
+    while transfer:
+        size, _, rest = transfer.partition(b"\r\n")
+        pieces.append(rest[: int(size, 16)])
+        transfer = rest[int(size, 16) + 2 :]
+    *events, end = pieces
+    assert end == b""
+    assert all(event.startswith(b"data: ") and event.count(b"\n\n") == 1 for event in events)
+
+
+def test_usage_stands_in_one_last_chunk_and_only_for_who_asked(gateway: Gateway) -> None:
+    for model in ("good", "stream-uneven"):
+        *before, last = chunks(blocks(gateway, model, stream_options={"include_usage": True}))
+        assert (last["choices"], last["usage"]) == ([], USAGE)
+        assert all(chunk["choices"] and chunk.get("usage") is None for chunk in before)
+        assert all("usage" not in chunk and chunk["choices"] for chunk in chunks(blocks(gateway, model)))
+
+
+def test_id_time_and_model_are_constant(gateway: Gateway) -> None:
+    found = chunks(blocks(gateway, "stream-uneven", stream_options={"include_usage": True}))
+    assert {(chunk["id"], chunk["created"], chunk["model"]) for chunk in found} == {("chatcmpl-0", 1, "stream-uneven")}
+
+
+def test_tool_calls_come_piece_by_piece_as_they_were(gateway: Gateway) -> None:
+    found = chunks(blocks(gateway, "stream-uneven"))
+    assert found[0]["choices"][0]["delta"] == {"role": "assistant", "content": None}
+    deltas = [chunk["choices"][0]["delta"] for chunk in found]
+    calls = [call for delta in deltas for call in delta.get("tool_calls", [])]
+    assert "".join(call["function"]["arguments"] for call in calls) == '{"a": 1}'
+    assert calls[0] == {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}
+    assert deltas[3]["vendor_extra"] == [1]
+    assert found[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_odd_but_legal_events_come_out_plain(gateway: Gateway) -> None:
+    found = blocks(gateway, "stream-odd")
+    assert chunks(found)[0]["choices"][0]["delta"]["content"] == "naïve 中文"
+    assert all(block.startswith(("data: ", ":")) and "\n" not in block and "\r" not in block for block in found)
+
+
+def test_a_silence_is_filled_with_comments(gateway: Gateway) -> None:
+    found = blocks(gateway, "stream-pauses")
+    assert any(block.startswith(":") for block in found)
+    texts = [chunk["choices"][0]["delta"]["content"] for chunk in chunks(found)]
+    assert texts == ["let me ", "think"]
