@@ -1,6 +1,7 @@
 """Fixtures shared by the tests."""
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,12 @@ from data.errors import DatabaseError
 
 SHARED_DATA = Path(os.environ.get("EMBEDROUTER_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 POSTGRES = os.environ.get("EMBEDROUTER_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
+
+
+def pytest_configure() -> None:
+    """Take interrupts, as a terminal would: run in a shell's background, this process and its own would ignore them."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
