@@ -2,6 +2,7 @@
 
     <id>/manifest.json         what it is: models in column order, encoder, fingerprints, metrics
     <id>/scorer.safetensors    the scorer's tensors
+    <id>/abstention.safetensors how sure a choice has to be for a limit on errors
     <id>/questions.safetensors what was learned of the logged questions; serving leaves it on disk
     <id>/encoder/              whatever the encoder saved of itself
 
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file, save_file
 
+from router.abstention import Abstention
 from router.costs import Costs
 from router.encoder.base import Encoder, Vectors
 from router.encoder.registry import open_encoder
@@ -33,6 +35,7 @@ from router.surface import describe
 
 FORMAT_VERSION = 2
 QUESTIONS = "questions.safetensors"
+ABSTENTION = "abstention.safetensors"
 
 
 class Manifest(BaseModel):
@@ -61,7 +64,10 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A loaded artifact: text in, P(correct) of every model out, and what its answer will take."""
+    """A loaded artifact: text in, P(correct) of every model out, and what its answer will take.
+
+    Without `abstention`, which earlier artifacts lack, no limit on errors can be kept.
+    """
 
     id: str
     folder: Path
@@ -69,6 +75,7 @@ class Artifact:
     scorer: Scorer
     encoder: Encoder
     costs: Costs
+    abstention: Abstention | None = None
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -104,6 +111,7 @@ def write_artifact(
     encoder: Encoder,
     costs: Costs | None = None,
     questions: LoggedQuestions | None = None,
+    abstention: Abstention | None = None,
 ) -> Artifact:
     """Write an artifact under `root` and return it; the same content twice is the same directory.
 
@@ -120,6 +128,8 @@ def write_artifact(
         if questions is not None:
             save_file(questions.tensors(), draft / QUESTIONS)
         save_file(costs.tensors(), draft / "costs.safetensors")
+        if abstention is not None:
+            save_file(abstention.tensors(), draft / ABSTENTION)
         (draft / "encoder").mkdir()
         encoder.save(draft / "encoder")
         artifact_id = content_id(draft)
@@ -130,7 +140,7 @@ def write_artifact(
             draft.rename(folder)  # atomic: a reader sees all of it or nothing
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Artifact(artifact_id, folder, manifest, scorer, encoder, costs)
+    return Artifact(artifact_id, folder, manifest, scorer, encoder, costs, abstention)
 
 
 def read_artifact(folder: Path) -> Artifact:
@@ -150,7 +160,9 @@ def read_artifact(folder: Path) -> Artifact:
         costs = Costs.from_tensors(load_file(costs_path))
     else:
         costs = Costs.from_means(manifest.expected_output_tokens)  # as artifacts were before answers were forecast
-    return Artifact(folder.name, folder, manifest, scorer, open_encoder(folder / "encoder"), costs)
+    path = folder / ABSTENTION
+    abstention = Abstention.from_tensors(load_file(path)) if path.exists() else None
+    return Artifact(folder.name, folder, manifest, scorer, open_encoder(folder / "encoder"), costs, abstention)
 
 
 def content_id(folder: Path) -> str:

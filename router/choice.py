@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isnan
 
+from router.abstention import Abstention
 from router.artifact import Artifact
 from router.decision import Decision, Option
 from router.eligibility import eligible, imaginable, over_limits, why_unknown
-from router.errors import InvalidRequestError, ModelNotFoundError, NoEligibleModelError
+from router.errors import InvalidRequestError, ModelNotFoundError, NoEligibleModelError, NoModelReliableError
 from router.observed import Observed
 from router.policy import Candidate, rank
 from router.pool import Pool, PoolEntry
@@ -27,6 +28,7 @@ class Forecast:
 
     `low` and `high` bound it with 90%; `novelty` says how far the prompt lies outside what the logs cover, 0 to 1.
     `output_tokens` are how long each one's answer should be, none where unknown; empty where nothing was forecast.
+    `abstention` says how sure a choice has to be for a limit on errors; none where that was never calibrated.
     `doubt` says why it tells nothing of this prompt; none where it does.
     """
 
@@ -36,6 +38,7 @@ class Forecast:
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     novelty: float | None = None
+    abstention: Abstention | None = None
 
 
 def forecast(artifact: Artifact, text: str) -> Forecast:
@@ -53,6 +56,7 @@ def forecast(artifact: Artifact, text: str) -> Forecast:
         low=tuple(seen.low[0].tolist()),
         high=tuple(seen.high[0].tolist()),
         novelty=float(seen.novelty[0]),
+        abstention=artifact.abstention,
     )
 
 
@@ -75,7 +79,10 @@ def choose(
     forecast: Forecast,
     observed: Observed | None = None,
 ) -> Decision:
-    """Rank the eligible entries under the request's policy; those whose circuits are open stand last."""
+    """Rank the eligible entries under the request's policy; those whose circuits are open stand last.
+
+    NoEligibleModelError where all break the request's limits, NoModelReliableError where none is sure enough.
+    """
     seen = observed or Observed()
     options = {entry.name: option(entry, request, forecast) for entry in entries}
     over = {name: why for name, o in options.items() if (why := over_limits(o, request, seen)) is not None}
@@ -83,11 +90,15 @@ def choose(
     options = {name: o for name, o in options.items() if name not in over}
     if not options:
         raise NoEligibleModelError("no model can take this request; each one's reason is listed", reasons)
+    abstained = None
+    if request.policy.error_limit is not None:
+        sure = _sure_enough(request, pool, request.policy.error_limit, forecast, options)
+        reasons, options, abstained = {**reasons, **sure.reasons}, sure.options, sure.abstained
     candidates = [
         Candidate(name, o.p_correct or 0.0, o.expected_cost_usd, why_unknown(o)) for name, o in options.items()
     ]
     failing = {name for name, o in options.items() if seen.breakers.state(o.entry.upstream) == "open"}
-    first, default_note = _first(request, pool, forecast, options)
+    first, default_note = (tuple(options), abstained) if abstained else _first(request, pool, forecast, options)
     ranking = rank(candidates, request.policy, first)
     order = sorted(ranking.order, key=lambda candidate: candidate.model in failing)
     out = [*reasons.items(), *ranking.excluded.items()]
@@ -109,6 +120,43 @@ def choose(
         novelty=forecast.novelty,
         streamed=request.stream,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sure:
+    """Who is left under a limit on errors, why others are not, and why the default model stands in for them."""
+
+    options: dict[str, Option]
+    reasons: dict[str, str]
+    abstained: str | None = None
+
+
+def _sure_enough(
+    request: PromptRequest, pool: Pool, max_error: float, forecast: Forecast, options: dict[str, Option]
+) -> _Sure:
+    """Keep who is sure enough for a limit on errors; without any, the default model alone, or NoModelReliableError."""
+    least: float | None = None
+    if forecast.doubt is not None:
+        why = forecast.doubt
+    elif forecast.abstention is None:
+        why = "the artifact in use was not calibrated for limits on errors: `embedrouter train` makes one that is"
+    elif (least := forecast.abstention.threshold(max_error)) is None:
+        why = f"no P(correct) was shown to keep errors to {max_error:g}"
+    else:
+        why = f"errors of at most {max_error:g} need P(correct) {least:.4f}"
+    sure = {name: o for name, o in options.items() if least is not None and (o.p_correct or 0.0) >= least}
+    reasons = {name: _unsure(o, least, why) for name, o in options.items() if name not in sure}
+    if sure:
+        return _Sure(sure, reasons)
+    default = pool.by_name.get(request.policy.default_model or "")
+    if request.policy.abstain == "default_model" and default is not None and default.name in options:
+        del reasons[default.name]
+        return _Sure({default.name: options[default.name]}, reasons, f"abstained, {why}: the default model")
+    raise NoModelReliableError(f"no model is reliable enough: {why}; each one's reason is listed", reasons)
+
+
+def _unsure(option: Option, least: float | None, why: str) -> str:
+    return why if least is None else f"P(correct) {option.p_correct or 0.0:.4f} is below {least:.4f}"
 
 
 def _first(

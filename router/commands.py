@@ -123,6 +123,7 @@ def route(
     prompt: Annotated[str, typer.Argument(help="The prompt to route.")],
     policy: Annotated[PolicyChoice | None, typer.Option(help="Instead of the configured policy.")] = None,
     min_p_correct: Annotated[float | None, typer.Option(help="What `cheapest` asks for at least.")] = None,
+    max_error: Annotated[float | None, typer.Option(help="What share of `quality`'s answers may be wrong.")] = None,
     usd_weight: Annotated[float | None, typer.Option("--lambda", help="What `balanced` charges for a dollar.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many candidates the table shows.")] = 15,
     config: ConfigPath = None,
@@ -149,9 +150,10 @@ def route(
 
     _check_number("--lambda", usd_weight, MAX_USD_WEIGHT)
     _check_number("--min-p-correct", min_p_correct, 1)
+    _check_number("--max-error", max_error, 1)
     settings = load_settings(config)
     engine = ready_engine(database or settings.database_url)
-    overrides = {"policy": policy, "min_p_correct": min_p_correct, "lambda": usd_weight}
+    overrides = {"policy": policy, "min_p_correct": min_p_correct, "max_error": max_error, "lambda": usd_weight}
     body = {"model": "auto", "messages": [{"role": "user", "content": prompt}], "embedrouter": overrides}
     request = read_request(json.dumps(body).encode(), {}, settings.policy.policy())
     watch = ChampionWatch(engine, settings)

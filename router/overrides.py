@@ -12,6 +12,7 @@ EXTENSION = "embedrouter"
 KEYS = (
     "policy",
     "min_p_correct",
+    "max_error",
     "lambda",
     "usd_per_correct",
     "candidates",
@@ -76,20 +77,30 @@ def _policy(given: Mapping[str, Given], default: Policy) -> Policy:
     """The configured policy with this request's numbers; a number alone says which policy is meant."""
     policy = default
     bar, weight, worth = given.get("min_p_correct"), given.get("lambda"), given.get("usd_per_correct")
+    limit = given.get("max_error")
     if weight and worth:
         message = f"`{weight.param}` and `{worth.param}` say the same thing, 1 / each other: give one of them"
         raise InvalidRequestError(message, param=worth.param)
     if "policy" in given:
         policy = replace(policy, name=_policy_name(given["policy"]))
-    elif bar and (weight or worth):
-        message = (
-            f"`{bar.param}` is for policy cheapest, `{(weight or bar).param}` for balanced: say which, in `policy`"
-        )
-        raise InvalidRequestError(message, param=bar.param)
-    elif bar:
-        policy = replace(policy, name="cheapest")
-    elif weight or worth:
-        policy = replace(policy, name="balanced")
+    else:
+        numbers: list[tuple[PolicyName, Given | None]] = [
+            ("cheapest", bar),
+            ("balanced", weight or worth),
+            ("quality", limit),
+        ]
+        meant = [(name, number.param) for name, number in numbers if number]
+        if len(meant) > 1:
+            (one, param), (other, also), *_ = meant
+            message = f"`{param}` is for policy {one}, `{also}` for {other}: say which, in `policy`"
+            raise InvalidRequestError(message, param=param)
+        for name, _ in meant:
+            policy = replace(policy, name=name)
+    if limit:
+        if policy.name != "quality":
+            message = f"`{limit.param}` bounds the errors of policy quality, not of {policy.name}: drop one of them"
+            raise InvalidRequestError(message, param=limit.param)
+        policy = replace(policy, max_error=_number(limit, most=1.0))
     if bar:
         policy = replace(policy, min_p_correct=_number(bar, most=1.0))
     if weight:

@@ -11,6 +11,7 @@ from math import inf
 from typing import Literal
 
 PolicyName = Literal["quality", "balanced", "cheapest", "fixed"]
+Abstain = Literal["refuse", "default_model"]
 POLICY_NAMES: tuple[PolicyName, ...] = ("quality", "balanced", "cheapest", "fixed")
 UNPRICED = "its price is unknown"
 UNCOUNTED = "the length of its answers is unknown"
@@ -33,17 +34,28 @@ class Policy:
     quality: the most likely correct. balanced: the highest P(correct) - usd_weight x expected cost in USD, so that
     1 / usd_weight is what a correct answer is worth. cheapest: the cheapest with P(correct) >= min_p_correct. fixed:
     those that the caller puts first, whatever the forecast. `default_model` is asked where no forecast can be made.
+    `max_error` bounds the share of wrong ones among the answers of `quality`: where no model is sure enough for it, the
+    request is refused or goes to the default model, as `abstain` says.
     """
 
     name: PolicyName = "quality"
     usd_weight: float = 10.0
     min_p_correct: float = 0.7
     default_model: str | None = None
+    max_error: float | None = None
+    abstain: Abstain = "refuse"
+
+    @property
+    def error_limit(self) -> float | None:
+        """The limit on errors that holds; none where there is none, or where another policy chooses."""
+        return self.max_error if self.name == "quality" and (self.max_error or 0.0) < 1 else None
 
     def settings(self) -> dict[str, float]:
         """The numbers that this policy reads, for records."""
         if self.name == "balanced":
             return {"lambda": self.usd_weight}
+        if self.error_limit is not None:
+            return {"max_error": self.error_limit}
         return {"min_p_correct": self.min_p_correct} if self.name == "cheapest" else {}
 
 

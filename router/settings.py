@@ -20,7 +20,7 @@ from router.breaker import BreakerRules
 from router.errors import ConfigError
 from router.needs import Capability
 from router.parameters import AS_IT_COMES, FIXED, ParameterRules
-from router.policy import Policy, PolicyName
+from router.policy import Abstain, Policy, PolicyName
 
 DEFAULT_PATH = Path("config.yaml")
 SECRET_KEYS = frozenset({"master_key", "key", "api_key"})
@@ -64,6 +64,8 @@ class PolicySection(Section):
     usd_weight: float = Field(10.0, alias="lambda", ge=0, allow_inf_nan=False)
     min_p_correct: float = Field(0.7, ge=0, le=1)
     default_model: str | None = Field(None, description="asked where no forecast can be made, and by policy fixed")
+    max_error: float | None = Field(None, ge=0, le=1, description="of the answers of policy quality")
+    abstain: Abstain = "refuse"
 
     @model_validator(mode="after")
     def _fixed_has_a_model(self) -> "PolicySection":
@@ -71,8 +73,18 @@ class PolicySection(Section):
             raise ValueError("policy `fixed` asks the `default_model`, and there is none: name one")
         return self
 
+    @model_validator(mode="after")
+    def _a_limit_on_errors_can_be_kept(self) -> "PolicySection":
+        if self.max_error is not None and self.name != "quality":
+            raise ValueError(
+                f"`max_error` bounds the errors of policy `quality`, not of `{self.name}`: drop one of them"
+            )
+        if self.abstain == "default_model" and self.default_model is None:
+            raise ValueError("`abstain: default_model` asks the `default_model`, and there is none: name one")
+        return self
+
     def policy(self) -> Policy:
-        return Policy(self.name, self.usd_weight, self.min_p_correct, self.default_model)
+        return Policy(self.name, self.usd_weight, self.min_p_correct, self.default_model, self.max_error, self.abstain)
 
 
 class UpstreamSection(Section):

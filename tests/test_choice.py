@@ -1,18 +1,21 @@
 """Choosing by what a prompt's own answer should take, without a gateway around it."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from router.abstention import Abstention
 from router.artifact import Artifact, content_id, read_artifact, write_artifact
 from router.choice import Forecast, choose, explain, forecast
 from router.costs import Costs, Pace
-from router.errors import NoEligibleModelError
+from router.errors import NoEligibleModelError, NoModelReliableError
 from router.policy import UNCOUNTED, Policy
 from router.pool import Pool, PoolEntry, Upstream, join_pool
+from router.replay import replay
 from router.request import PromptRequest, read_request
 from router.settings import PoolSection
 from tests.serving import A_POEM, A_SUM, entry, planted_artifact
@@ -101,3 +104,85 @@ def test_an_artifact_without_costs_has_its_manifests_means(artifact: Artifact, t
     (written.folder / "costs.safetensors").unlink()
     old = read_artifact(written.folder.rename(tmp_path / content_id(written.folder)))
     assert forecast(old, A_SUM).output_tokens == (70.0, None)
+
+
+# of the surest half 1 in 20 is wrong, of all 1 in 5
+CALIBRATED = Abstention(*np.array([[0.8, 0.5], [0.5, 1.0], [0.04, 0.18], [0.05, 0.2]]))
+
+
+def limited(configured: Policy | None = None, **overrides: object) -> PromptRequest:
+    body = {"model": "auto", "messages": [{"role": "user", "content": A_SUM}], "embedrouter": overrides}
+    return read_request(json.dumps(body).encode(), {}, configured or Policy(default_model="b"))
+
+
+def test_who_is_not_sure_enough_for_the_limit_is_left_out() -> None:
+    pool = pool_of(*(priced(name, m) for m, name in enumerate("abc")))
+    decision = choose(
+        limited(max_error=0.05), "r", pool, pool.routable, {}, Forecast([0.79, 0.9, 0.8], abstention=CALIBRATED)
+    )
+    assert [option.entry.name for option in decision.options] == ["b", "c"]
+    assert {o.entry.name: o.excluded for o in decision.others} == {"a": "P(correct) 0.7900 is below 0.8000"}
+    assert decision.policy is not None
+    assert decision.policy.settings() == {"max_error": 0.05}
+    lax = choose(
+        limited(max_error=0.3), "r", pool, pool.routable, {}, Forecast([0.79, 0.9, 0.5], abstention=CALIBRATED)
+    )
+    assert [option.entry.name for option in lax.options] == ["b", "a", "c"]
+    unlimited = choose(limited(max_error=1), "r", pool, pool.routable, {}, Forecast([0.1, 0.2, 0.3]))
+    assert [option.entry.name for option in unlimited.options] == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "max_error", "why"),
+    [
+        (Forecast([0.7, 0.6], abstention=CALIBRATED), 0.1, "errors of at most 0.1 need P(correct) 0.8000"),
+        (Forecast([0.99, 0.98], abstention=CALIBRATED), 0.01, "no P(correct) was shown to keep errors to 0.01"),
+        (Forecast([0.99, 0.98]), 0.3, "the artifact in use was not calibrated for limits on errors"),
+        (Forecast([0.99, 0.98], "no user text to encode", abstention=CALIBRATED), 0.3, "no user text to encode"),
+    ],
+)
+def test_a_request_that_nobody_is_sure_of_is_refused_or_has_the_default(
+    seen: Forecast, max_error: float, why: str
+) -> None:
+    pool = pool_of(priced("a", 0), priced("b", 1))
+    with pytest.raises(NoModelReliableError, match=re.escape(f"no model is reliable enough: {why}")) as caught:
+        choose(limited(max_error=max_error), "r", pool, pool.routable, {}, seen)
+    assert (caught.value.status, caught.value.code) == (422, "no_model_reliable_enough")
+    assert sorted(caught.value.reasons) == ["a", "b"]
+    to_default = limited(Policy(default_model="b", max_error=max_error, abstain="default_model"))
+    decision = choose(to_default, "r", pool, pool.routable, {}, seen)
+    assert [option.entry.name for option in decision.options] == ["b"]
+    assert [option.entry.name for option in decision.others] == ["a"]
+    assert decision.note is not None
+    assert decision.note.startswith(f"abstained, {why}")
+    assert replay(decision.as_row()).same_order
+
+
+def test_a_default_that_cannot_take_it_cannot_stand_in() -> None:
+    pool = pool_of(priced("a", 0))
+    with pytest.raises(NoModelReliableError):
+        choose(
+            limited(Policy(default_model="b", max_error=0.1, abstain="default_model")),
+            "r",
+            pool,
+            pool.routable,
+            {},
+            Forecast([0.1], abstention=CALIBRATED),
+        )
+
+
+def test_other_policies_know_no_limit_on_errors() -> None:
+    pool = pool_of(priced("a", 0), priced("b", 1))
+    wanted = limited(Policy(max_error=0.05), policy="cheapest")
+    decision = choose(wanted, "r", pool, pool.routable, {}, Forecast([0.1, 0.2], abstention=CALIBRATED))
+    assert len(decision.options) == 2
+
+
+def test_what_was_calibrated_comes_back_with_its_artifact(artifact: Artifact, tmp_path: Path) -> None:
+    assert forecast(artifact, A_SUM).abstention is None
+    written = write_artifact(
+        tmp_path, artifact.manifest, artifact.scorer, artifact.encoder, artifact.costs, abstention=CALIBRATED
+    )
+    found = forecast(read_artifact(written.folder), A_SUM).abstention
+    assert found is not None
+    assert [found.threshold(limit) for limit in (0.04, 0.05, 0.2)] == [None, 0.8, 0.5]

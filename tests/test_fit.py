@@ -273,3 +273,20 @@ def test_intervals_hold_the_forecast_and_widen_out_of_coverage() -> None:
     strange = scorer.forecast(-vectors[:50], surface[:50] + 9)
     assert strange.novelty.min() > 0.8 > 0.3 > known.novelty.max()
     assert np.median(strange.high - strange.low) > 1.5 * np.median(known.high - known.low)
+
+
+def test_what_a_fit_says_of_abstaining_holds_on_test() -> None:
+    truth = planted_log(1500, 5)
+    data, vectors = Correctness.from_log(truth.log), vectors_of(truth)
+    nobody_knows = np.isin(data.benchmarks, ["chess", "dance"])
+    p_right = np.where(nobody_knows[:, None], 0.3, truth.p)
+    label = (np.random.default_rng(0).random(p_right.shape) < p_right).astype(np.float32)
+    fitted = fit_scorer(replace(data, label=label), vectors, settings=QUICK)
+    test = data.part("test")
+    p = fitted.scorer.p_correct(vectors, describe(data.prompts))[test]
+    assert fitted.abstention.threshold(0.02) is None  # nobody is right more often than in 88%
+    least = fitted.abstention.threshold(0.2)
+    assert least is not None
+    answered = p.max(axis=1) >= least
+    assert answered.mean() == pytest.approx(1 - nobody_knows[test].mean(), abs=0.1)
+    assert 1 - p_right[test, p.argmax(axis=1)][answered].mean() < 0.2

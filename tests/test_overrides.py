@@ -36,6 +36,7 @@ def test_every_key_is_also_a_header_and_the_body_wins() -> None:
         ({"lambda": 5}, Policy("balanced", usd_weight=5.0)),
         ({"usd_per_correct": 0.25}, Policy("balanced", usd_weight=4.0)),
         ({"policy": "quality", "min_p_correct": 0.9}, Policy("quality", min_p_correct=0.9)),
+        ({"max_error": 0.05}, Policy("quality", max_error=0.05)),
     ],
 )
 def test_a_number_alone_says_which_policy_is_meant(extension: dict[str, Any], policy: Policy) -> None:
@@ -47,6 +48,9 @@ def test_a_number_alone_says_which_policy_is_meant(extension: dict[str, Any], po
     [
         ({"lambda": 1, "usd_per_correct": 1}, "say the same thing"),
         ({"min_p_correct": 0.5, "lambda": 1}, "say which, in `policy`"),
+        ({"max_error": 0.1, "min_p_correct": 0.5}, "say which, in `policy`"),
+        ({"max_error": 0.1, "policy": "cheapest"}, "bounds the errors of policy quality, not of cheapest"),
+        ({"max_error": 5}, "between 0 and 1"),
         ({"usd_per_correct": 0}, "of 1e-12 or more"),
         ({"max_cost_usd": float("nan")}, "must be a number of 0 or more"),
         ({"max_latency_s": "soon"}, "must be a number"),

@@ -103,6 +103,11 @@ def test_a_number_may_come_from_the_environment(tmp_path: Path) -> None:
         ("timeouts: {zzz: 1}", "valid keys: between_chunks_s, connect_s, first_token_s, keep_alive_s, total_s"),
         ("version: 2", "`version`: Input should be 1 (given: 2)"),
         ("policy: {name: best}", "Input should be 'quality', 'balanced', 'cheapest' or 'fixed' (given: 'best')"),
+        (
+            "policy: {name: cheapest, max_error: 0.1}",
+            "`max_error` bounds the errors of policy `quality`, not of `cheapest`",
+        ),
+        ("policy: {abstain: default_model}", "`abstain: default_model` asks the `default_model`, and there is none"),
         ("server: {port: 70000}", "`server.port`: Input should be less than or equal to 65535 (given: 70000)"),
         ("master_key: ${NOPE}", "master_key: the environment variable NOPE is not set"),
         ("database_url: 'x${'", "database_url: `${` opens no variable"),

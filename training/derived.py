@@ -73,6 +73,7 @@ def derive(champion: Artifact, model_name: str, posterior: ModelPosterior, root:
         champion.encoder,
         costs,
         champion.logged_questions(),
+        champion.abstention,
     )
 
 

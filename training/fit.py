@@ -10,10 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
+from router.abstention import Abstention
 from router.encoder.base import Vectors
 from router.scorer import Forecast, Scorer, Singles
+from training.abstention import calibrate_abstention
 from training.alternation import FitSettings, Log, Step, fit_path
 from training.calibrate import Platt, fit_platt
 from training.dataset import Correctness
@@ -34,7 +37,7 @@ class Fitted:
     rows: the train and val questions with outcomes, as row numbers of the data; questions: their embeddings' posterior
     given text and outcomes; noise: the text side's level that cross-validation chose; nll_by_noise: each level's loss;
     nll_by_forest_share: the calibrated loss at that level by the forest's share; interval_scale: how much wider
-    intervals are than the process would have them, so that they hold.
+    intervals are than the process would have them, so that they hold; abstention: how sure a choice has to be.
     """
 
     scorer: Scorer
@@ -44,6 +47,7 @@ class Fitted:
     interval_scale: float
     nll_by_noise: dict[float, float]
     nll_by_forest_share: dict[float, float]
+    abstention: Abstention
 
 
 def fit_scorer(data: Correctness, vectors: Vectors, seed: int = 0, settings: FitSettings | None = None) -> Fitted:
@@ -78,6 +82,7 @@ def fit_scorer(data: Correctness, vectors: Vectors, seed: int = 0, settings: Fit
         best = int(by_share.sum(axis=1).argmin())
         width = _interval_scale(log, folds, [_close(step.scorer, shares[best], platts[best]) for step in steps], seed)
         last = _fit_all(log, settings.noises[level], shares[best], seed, settings)
+    held_out = expit(calibrated[best].astype(np.float64))  # (N, M)
     n_cells = np.count_nonzero(~np.isnan(log.label))
     return Fitted(
         scorer=_close(last.scorer, shares[best], platts[best], width),
@@ -87,6 +92,7 @@ def fit_scorer(data: Correctness, vectors: Vectors, seed: int = 0, settings: Fit
         interval_scale=width,
         nll_by_noise=dict(zip(settings.noises, (by_noise.sum(axis=1) / n_cells).tolist(), strict=True)),
         nll_by_forest_share=dict(zip(shares, (by_share.sum(axis=1) / n_cells).tolist(), strict=True)),
+        abstention=calibrate_abstention(held_out, log.label, data.groups[rows], seed),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Engine
 
+from router.abstention import Abstention
 from router.artifact import Artifact
 from router.encoder.base import Vectors
 from router.logged import LoggedQuestions
@@ -141,6 +142,7 @@ def _another_seed(
         interval_scale=1.0,
         nll_by_noise={},
         nll_by_forest_share={},
+        abstention=Abstention(*np.zeros((4, 0))),
     )
     again = refit(hide_test(data), vectors, like, seed=artifact.manifest.seed + 1)
     order = np.argsort(data.keys[again.rows])

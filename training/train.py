@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from data import promotions, queries
 from data.locks import LOGS, sharing
 from data.splits import group_questions
+from router.abstention import Abstention
 from router.artifact import Artifact, Manifest, write_artifact
 from router.costs import Costs
 from router.encoder.base import Encoder
@@ -30,6 +31,7 @@ from training.routing import mean_output_tokens
 from training.vectors import question_vectors
 
 Progress = Callable[[str], None]
+ERROR_LIMITS = (0.01, 0.02, 0.05, 0.1, 0.2)  # what a training says of abstaining; any other can be asked for
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def _train(engine: Engine, artifacts_root: Path, encoder_spec: str, seed: int, o
     pace = fit_pace(queries.timings(engine), data.model_names)
     costs = Costs(comparison.lengths.forecaster, pace)
     questions = LoggedQuestions.of(data.keys[fitted.rows], fitted.questions.mean, fitted.questions.covariance)
-    artifact = write_artifact(artifacts_root, manifest, fitted.scorer, encoder, costs, questions)
+    artifact = write_artifact(artifacts_root, manifest, fitted.scorer, encoder, costs, questions, fitted.abstention)
     promotions.add_artifact(
         engine,
         artifact_id=artifact.id,
@@ -122,6 +124,18 @@ def _choices(fitted: Fitted) -> dict[str, Any]:
         "forest_share": fitted.scorer.forest_share,
         "by_noise": [{"noise": noise, "nll": nll} for noise, nll in fitted.nll_by_noise.items()],
         "by_forest_share": [{"share": share, "nll": nll} for share, nll in fitted.nll_by_forest_share.items()],
+        "abstention": [_abstention(fitted.abstention, max_error) for max_error in ERROR_LIMITS],
+    }
+
+
+def _abstention(abstention: Abstention, max_error: float) -> dict[str, Any]:
+    """How much would be answered within a limit on errors, of the held-out questions; nothing where none keeps it."""
+    step = abstention.step(max_error)
+    return {
+        "max_error": max_error,
+        "min_p_correct": None if step is None else float(abstention.p_correct[step]),
+        "share_answered": 0.0 if step is None else float(abstention.share[step]),
+        "error": None if step is None else float(abstention.error[step]),
     }
 
 

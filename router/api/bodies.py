@@ -9,6 +9,7 @@ OVERRIDES: dict[str, Any] = {
     "properties": {
         "policy": {"enum": ["quality", "balanced", "cheapest", "fixed"]},
         "min_p_correct": {"type": "number", "minimum": 0, "maximum": 1},
+        "max_error": {"type": "number", "minimum": 0, "maximum": 1, "description": "share of wrong answers"},
         "lambda": {"type": "number", "minimum": 0, "description": "P(correct) that one USD of cost outweighs"},
         "usd_per_correct": {"type": "number", "exclusiveMinimum": 0, "description": "1 / lambda"},
         "candidates": {"type": "array", "minItems": 1, "items": {"type": "string"}},

@@ -4,8 +4,9 @@
 
 Expected calibration error in 15 bins of equal mass, pooled, by benchmark and by model, beside that of a perfectly
 calibrated forecaster on the same questions; what is promised of the models that a policy chooses, beside the share that
-was right; and the 90% interval of P(correct) on groups of 100 like questions. `--on val` leaves val out of the fit and
-judges on it, for whoever is choosing something.
+was right; what limits on errors leave answered and how often that was wrong, with the whole pool and with random halves
+of it, which nothing was calibrated for; and the 90% interval of P(correct) on groups of 100 like questions.
+`--on val` leaves val out of the fit and judges on it, for whoever is choosing something.
 """
 
 import argparse
@@ -21,12 +22,15 @@ from data.importers.long import read_folder
 from router.encoder.registry import fit_encoder
 from router.scorer import Forecast
 from router.surface import describe
+from training.abstention import keep_limits
 from training.dataset import Correctness
 from training.evaluate import hide_test
 from training.fit import fit_scorer
 from training.metrics import Cells
 from training.promises import Misses, calibration, judge_ece, like_questions, promises
 from training.routing import RoutingBench
+
+ERROR_LIMITS = (0.05, 0.1, 0.2)
 
 
 def run(path: Path, quick: bool = False, on: str = "test") -> dict[str, Any]:
@@ -38,7 +42,8 @@ def run(path: Path, quick: bool = False, on: str = "test") -> dict[str, Any]:
         data = replace(data, split=np.where(data.split == "val", "test", "train"))
     encoder = fit_encoder("lsa", [data.prompts[row] for row in data.part("train")])
     vectors, surface = encoder.encode(data.prompts), describe(data.prompts)
-    scorer = fit_scorer(hide_test(data), vectors).scorer
+    fitted = fit_scorer(hide_test(data), vectors)
+    scorer = fitted.scorer
     forecast = scorer.forecast(vectors, surface)
     p, test = forecast.p_correct, data.part("test")
     label = data.label[test]
@@ -56,6 +61,9 @@ def run(path: Path, quick: bool = False, on: str = "test") -> dict[str, Any]:
         "promises": [
             asdict(one) | {"short": one.short, "kept": one.kept}
             for one in promises(RoutingBench.from_data(data), p, data.groups)
+        ],
+        "abstention": [
+            asdict(one) for one in keep_limits(fitted.abstention, label, p[test], data.groups[test], ERROR_LIMITS)
         ],
         "interval": {"coverage": misses.coverage, "mean_width": misses.width, "n_groups": len(misses.miss)},
     }
@@ -90,6 +98,18 @@ def render(figures: Mapping[str, Any]) -> str:
         kept = "" if one["kept"] else "   more than .02 short"
         figures_of = f"{one['promised']:>9.3f}{one['right']:>8.3f}{low:>10.3f} to{high:>6.3f}{one['short']:>+8.3f}"
         lines.append(f"{name:<28}{figures_of}{one['n']:>7}{kept}")
+    lines.append(f"\n{'errors at most':<28}{'answered':>9}{'wrong':>8}{'95%':>18}{'n':>9}{'of half the pool':>26}")
+    for one in figures["abstention"]:
+        name = f"{one['max_error']:g}"
+        if one["threshold"] is None:
+            lines.append(f"{name:<28}{'nothing can be promised':>9}")
+            continue
+        low, high = one["ci95"]
+        half = f"{one['half_share']:>17.1%}{one['half_error']:>9.3f}"
+        name += f", P >= {one['threshold']:.3f}"
+        lines.append(
+            f"{name:<28}{one['share']:>9.1%}{one['error']:>8.3f}{low:>10.3f} to{high:>6.3f}{one['n']:>9,}{half}"
+        )
     of = figures["interval"]
     lines.append(
         f"\n90% intervals of P(correct) hold in {of['coverage']:.1%} of {of['n_groups']} groups of 100 like questions "
