@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from router.access import HEADER, Access
 from router.api import chat, completions, embeddings, evidence, feedback, health, models, responses, route
+from router.api.document import Documented
 from router.api.wire import Json
 from router.breaker import Breakers
 from router.champion import ChampionWatch
@@ -62,7 +63,7 @@ def create_app(settings: Settings, engine: Engine, *, simulated_base_url: str | 
             service.close()
         recorder.stop()
 
-    app = FastAPI(title="EmbedRouter", lifespan=lifespan, docs_url="/docs", redoc_url=None)
+    app = Documented(title="EmbedRouter", lifespan=lifespan, docs_url="/docs", redoc_url=None, redirect_slashes=False)
     app.state.settings = settings
     app.state.watch = watch
     app.state.metrics = metrics

@@ -6,7 +6,7 @@ data.errors.EmbedRouterError
 ├── EncoderError                  an encoder cannot be loaded, or is not what it claims
 ├── UpstreamError                 one attempt at one upstream failed; the service may try the next candidate
 └── ApiError                      what a client is told, with its HTTP status and OpenAI's words for it
-    ├── InvalidRequestError       400 (or 404, 405, 413): the request is not one
+    ├── InvalidRequestError       400 (or 404, 405, 408, 413): the request is not one
     ├── InvalidApiKeyError        401: no key, or one that is not ours
     ├── ModelNotFoundError        404: no pool entry has this name
     ├── NoEligibleModelError      400: no routable model fits this request; each model's reason

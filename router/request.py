@@ -18,6 +18,7 @@ from router.prompt import asked
 from router.turns import Turn, read_turns
 
 BYTES_PER_TOKEN = 4  # an estimate that needs no tokenizer, and good enough to compare prices
+MOST_TOKENS = 2**31 - 1  # a limit above it is none; its digits could be more than a message may hold
 OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 # what only the upstream that answered before could know; the next request may be answered by another
 STATEFUL = ("previous_response_id", "conversation", "background")
@@ -118,4 +119,5 @@ def _tokens(turns: Sequence[Turn], tools: object) -> int:
 
 def _output_limit(body: Mapping[str, object]) -> int | None:
     limits = (body.get(name) for name in OUTPUT_LIMITS)
-    return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
+    counts = (min(n, MOST_TOKENS) for n in limits if isinstance(n, int) and not isinstance(n, bool) and n > 0)
+    return next(counts, None)

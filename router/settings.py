@@ -48,6 +48,7 @@ class Server(Section):
     port: int = Field(4141, ge=0, le=65535)
     admin_port: int | None = Field(None, ge=0, le=65535, description="of /metrics, on loopback; default: port + 1")
     max_body_bytes: int = Field(32 * 1024 * 1024, gt=0)
+    body_timeout_s: Seconds = Field(30.0, description="how long a request's body may pause")
 
 
 class Key(Section):

@@ -97,8 +97,10 @@ def _texts(content: object) -> Iterator[str]:
         yield content
     elif isinstance(content, list):
         for part in content:
-            if isinstance(part, dict) and part.get("type") in TEXT_PARTS and isinstance(part.get("text"), str):
-                yield part["text"]
+            if not isinstance(part, dict) or not isinstance(text := part.get("text"), str):
+                continue
+            if isinstance(kind := part.get("type"), str) and kind in TEXT_PARTS:
+                yield text
 
 
 def _kinds(content: list[object]) -> Iterator[str]:

@@ -6,6 +6,7 @@ and an upstream's key never stands in a message.
 """
 
 import asyncio
+import io
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +31,7 @@ EVENT_STREAM = "text/event-stream"
 DRAIN_S = 0.05
 MAX_REPLY_BYTES = 64 * 1024 * 1024  # far more than any completion; without an end, it would fill the memory
 MAX_HELD = 1000  # chunks before the first content
+LARGE_BODY = 1024 * 1024  # a larger one is written piece by piece: all at once, it would hold the event loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,10 +232,11 @@ class Upstreams:
             headers["authorization"] = f"Bearer {upstream.key}"
         for _ in range(2):
             way = Way()
+            data = body if len(body) <= LARGE_BODY else io.BytesIO(body)
             try:
                 async with _until(due):
                     return await self._session.post(
-                        url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=way
+                        url, data=data, headers=headers, allow_redirects=False, trace_request_ctx=way
                     )
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 # a kept connection that the upstream had closed meanwhile: nothing was answered, so ask on a new one

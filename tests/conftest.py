@@ -11,6 +11,7 @@ from sqlalchemy import Engine, text
 
 from data.database import open_engine, upgrade
 from data.errors import DatabaseError
+from tests.upstreams import Upstream, run_upstream
 
 SHARED_DATA = Path(os.environ.get("EMBEDROUTER_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 POSTGRES = os.environ.get("EMBEDROUTER_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
@@ -74,6 +75,13 @@ def sqlite_engine(tmp_path: Path) -> Iterator[Engine]:
     upgrade(engine)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    """A real upstream on loopback that behaves as its URL asks for."""
+    with run_upstream() as running:
+        yield running
 
 
 def in_schema(server: Engine, schema: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
+from data.database import ready_engine
 from data.promotions import add_artifact, promote
 from data.queries import decisions
 from data.store import set_model
@@ -80,6 +81,15 @@ def register(engine: Engine, artifact: Artifact, *, promoted: bool = True) -> No
     )
     if promoted:
         promote(engine, artifact.id, "manual", "planted by a test")
+
+
+@contextmanager
+def planted_engine(folder: Path, forecasts: dict[str, tuple[float, float]]) -> Iterator[Engine]:
+    """A database in a folder whose champion is a planted artifact."""
+    engine = ready_engine(f"sqlite:///{folder}/gateway.db")
+    register(engine, planted_artifact(folder / "artifacts", forecasts))
+    yield engine
+    engine.dispose()
 
 
 def entry(name: str, url: str, *, key: str | None = None, usd: float | None = 1.0, **more: Any) -> dict[str, Any]:

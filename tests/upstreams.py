@@ -170,7 +170,8 @@ async def _good(talk: Talk) -> None:
         for word in text.split():
             await talk.event(content=f"{word} ")
         await talk.event(finish_reason="stop")
-        if (talk.body.get("stream_options") or {}).get("include_usage"):
+        options = talk.body.get("stream_options")
+        if isinstance(options, dict) and options.get("include_usage"):
             await talk.piece(b"data: " + json.dumps({**talk.chunk(), "choices": [], "usage": USAGE}).encode() + b"\n\n")
         await talk.piece(b"data: [DONE]\n\n")
         await talk.piece(b"")

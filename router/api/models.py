@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request
 
+from router.api.document import answers
 from router.api.wire import Json, authenticate, service_of
 from router.errors import ModelNotFoundError
 from router.pool import AUTO, Pool, PoolEntry
@@ -9,7 +10,7 @@ from router.pool import AUTO, Pool, PoolEntry
 routes = APIRouter(tags=["models"])
 
 
-@routes.get("/v1/models")
+@routes.get("/v1/models", responses=answers(401))
 @routes.get("/models", include_in_schema=False)
 async def list_models(request: Request) -> Json:
     """List `auto` and the pool, in OpenAI's shape; `embedrouter` says whether and why not each is routable."""
@@ -23,7 +24,7 @@ async def list_models(request: Request) -> Json:
     )
 
 
-@routes.get("/v1/models/{name:path}")
+@routes.get("/v1/models/{name:path}", responses=answers(401, 404))
 @routes.get("/models/{name:path}", include_in_schema=False)
 async def get_model(request: Request, name: str) -> Json:
     """One model, by its name or an alias; names may hold slashes."""

@@ -1,5 +1,6 @@
-"""What the endpoints share of the wire: reading a body within its limit, who asks, and headers that can be sent."""
+"""What the endpoints share of the wire: reading a body within its limits, who asks, and headers that can be sent."""
 
+import asyncio
 import json
 from typing import cast
 from urllib.parse import quote
@@ -11,7 +12,7 @@ from router.endpoints import CHAT, Endpoint
 from router.errors import InvalidRequestError
 from router.request import PromptRequest, read_request
 from router.service import Service
-from router.settings import Settings
+from router.settings import Server, Settings
 
 TOO_DEEP = "the body is nested too deeply to read"
 
@@ -43,25 +44,38 @@ async def prompt_request(request: Request, endpoint: Endpoint = CHAT) -> PromptR
     """Authenticate, then read a request of an endpoint."""
     authenticate(request)
     settings = settings_of(request)
-    content = await read_body(request, settings.server.max_body_bytes)
+    content = await read_body(request, settings.server)
     try:
         return read_request(content, request.headers, settings.policy.policy(), endpoint)
     except RecursionError:  # a part of it, to be shown or measured
         raise InvalidRequestError(TOO_DEEP) from None
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """Read the body; 413 as soon as it outgrows the limit."""
+async def read_body(request: Request, limits: Server) -> bytes:
+    """Read the body; 413 as soon as it says to be, or is, over the limit, and 408 where it stops coming."""
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced[:20]) > limits.max_body_bytes:
+        raise _too_large(limits)
+    loop = asyncio.get_running_loop()
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > max_bytes:
-            raise InvalidRequestError(
-                f"the body is larger than {max_bytes} bytes, this router's limit", status=413, code="body_too_large"
-            )
-        parts.append(part)
+    try:
+        async with asyncio.timeout(limits.body_timeout_s) as patience:
+            async for part in request.stream():
+                size += len(part)
+                if size > limits.max_body_bytes:
+                    raise _too_large(limits)
+                parts.append(part)
+                patience.reschedule(loop.time() + limits.body_timeout_s)
+    except TimeoutError:
+        message = f"no more of the body came for {limits.body_timeout_s:g} s, after {size} bytes"
+        raise InvalidRequestError(message, status=408, code="body_timeout") from None
     return b"".join(parts)
+
+
+def _too_large(limits: Server) -> InvalidRequestError:
+    message = f"the body is larger than {limits.max_body_bytes} bytes, this router's limit"
+    return InvalidRequestError(message, status=413, code="body_too_large")
 
 
 def latin1(headers: dict[str, str]) -> dict[str, str]:
