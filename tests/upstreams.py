@@ -134,7 +134,11 @@ class Talk:
         await self.piece(b"data: " + json.dumps(self.chunk(**chunk)).encode() + b"\n\n")
 
     def chunk(self, content: str | None = None, finish_reason: str | None = None) -> dict[str, Any]:
-        choice = {"index": 0, "delta": {} if content is None else {"content": content}, "finish_reason": finish_reason}
+        choice = {
+            "index": 0,
+            "delta": {} if content is None else {"role": "assistant", "content": content},
+            "finish_reason": finish_reason,
+        }
         envelope = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1}
         return {**envelope, "model": self.body["model"], "choices": [choice]}
 
@@ -183,6 +187,39 @@ async def _good(talk: Talk) -> None:
     talk.send(200, json.dumps(content).encode(), set_cookie="session=secret")
 
 
+async def _tools(talk: Talk) -> None:
+    """Call the first tool that is offered, and answer once its result is there."""
+    if not talk.body.get("tools") or "call_1" in json.dumps([talk.body.get("messages"), talk.body.get("input")]):
+        await _good(talk)
+        return
+    (offered,) = talk.body["tools"]
+    name, arguments = offered.get("function", offered)["name"], '{"a": 2, "b": 3}'
+    if talk.path.endswith("/responses"):
+        await _respond(talk, "", called=name, arguments=arguments)
+        return
+    function = {"name": name, "arguments": arguments}
+    call = {"id": "call_1", "type": "function", "function": function}
+    envelope = {"id": "chatcmpl-1", "created": 1, "model": talk.body["model"]}
+    if not talk.body.get("stream"):
+        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        choices = [{"index": 0, "message": message, "finish_reason": "tool_calls"}]
+        whole = {**envelope, "object": "chat.completion", "choices": choices, "usage": USAGE}
+        talk.send(200, json.dumps(whole).encode())
+        return
+    talk.start_stream()
+    pieces: list[dict[str, Any]] = [{**call, "function": {"name": name, "arguments": ""}}]
+    pieces += [{"function": {"arguments": part}} for part in (arguments[:7], arguments[7:])]
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": None}]
+    deltas += [{"tool_calls": [{"index": 0, **piece}]} for piece in pieces]
+    for delta in deltas:
+        choice = {"index": 0, "delta": delta, "finish_reason": None}
+        chunk = {**envelope, "object": "chat.completion.chunk", "choices": [choice]}
+        await talk.piece(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+    await talk.event(finish_reason="tool_calls")
+    await talk.piece(b"data: [DONE]\n\n")
+    await talk.piece(b"")
+
+
 async def _complete(talk: Talk, text: str) -> None:
     """Answer a bare prompt."""
     envelope = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": talk.body["model"]}
@@ -198,13 +235,17 @@ async def _complete(talk: Talk, text: str) -> None:
     await talk.piece(b"")
 
 
-async def _respond(talk: Talk, text: str, *, fails: bool = False) -> None:
-    """Answer on the Responses endpoint, as one object or as typed events."""
+async def _respond(
+    talk: Talk, text: str, *, fails: bool = False, dies: bool = False, called: str = "", arguments: str = ""
+) -> None:
+    """Answer on the Responses endpoint, as one object or as typed events: with a text, or with a call of a tool."""
     part = {"type": "output_text", "text": text, "annotations": []}
     message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
     usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
     envelope = {"id": "resp_1", "object": "response", "created_at": 1, "model": talk.body["model"], "error": None}
-    whole = {**envelope, "status": "completed", "output": [message], "usage": usage, "tools": []}
+    call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": called, "status": "completed"}
+    output = [{**call, "arguments": arguments}] if called else [message]
+    whole = {**envelope, "status": "completed", "output": output, "usage": usage, "tools": []}
     if not talk.body.get("stream"):
         talk.send(200, json.dumps(whole).encode())
         return
@@ -225,10 +266,21 @@ async def _respond(talk: Talk, text: str, *, fails: bool = False) -> None:
         await event("response.failed", response={**opening, "status": "failed", "error": error})
         await talk.piece(b"")
         return
+    if called:
+        here = {"item_id": "fc_1", "output_index": 0}
+        await event("response.output_item.added", output_index=0, item={**call, "arguments": ""})
+        await event("response.function_call_arguments.delta", **here, delta=arguments)
+        await event("response.function_call_arguments.done", **here, arguments=arguments)
+        await event("response.output_item.done", output_index=0, item=output[0])
+        await event("response.completed", response=whole)
+        await talk.piece(b"")
+        return
     place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
     await event("response.output_item.added", output_index=0, item={**message, "content": []})
     for word in text.split():
         await event("response.output_text.delta", **place, delta=f"{word} ", logprobs=[])
+    if dies:
+        talk.reset()
     await event("response.output_text.done", **place, text=text, logprobs=[])
     await event("response.completed", response=whole)
     await talk.piece(b"")
@@ -394,6 +446,8 @@ async def _endless(talk: Talk) -> None:
 
 
 async def _stream_dies(talk: Talk) -> None:
+    if talk.path.endswith("/responses"):
+        await _respond(talk, "half an ans", dies=True)
     talk.start_stream()
     await talk.event(content="half an ")
     await talk.event(content="ans")
