@@ -6,7 +6,7 @@ to an error: t = f(x) + e, e ~ N(0, R), with f a Gaussian process on the prompt'
 prompt integrates that error out; a calibration closes it. Arrays only: no SQL, no files, no text.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ Singles = NDArray[np.float32]
 
 PEAK = 1.5  # the kernel of a point with itself
 Z90 = 1.6449  # standard normal deviations that hold 90%
+POOLED: Singles = np.zeros((0, 2), dtype=np.float32)
 SURFACE_LIMIT = 4.0  # standard deviations beyond which a surface feature says no more
 
 
@@ -133,7 +134,9 @@ class Scorer:
     model_embedding: of shape (n_models, K); model_bias: of shape (n_models,);
     model_covariance: of shape (n_models, K+1, K+1), how unsure each model's (embedding, bias) is: little after
     thousands of outcomes, much after fifty;
-    slope, offset: P(correct) = sigmoid(slope * logit + offset), fitted on held-out questions (Platt 1999).
+    slope, offset: P(correct) = sigmoid(slope * logit + offset), fitted on held-out questions (Platt 1999);
+    own_calibration: of shape (n_models, 2), each model's own slope and offset of what that gives, before the sigmoid;
+    without rows, as in earlier artifacts, there is none.
     """
 
     features: Features
@@ -150,6 +153,7 @@ class Scorer:
     model_covariance: Singles
     slope: float = 1.0
     offset: float = 0.0
+    own_calibration: Singles = field(default_factory=lambda: POOLED)
 
     @property
     def n_models(self) -> int:
@@ -231,6 +235,8 @@ class Scorer:
 
     def _calibrate(self, logits: Singles) -> Floats:
         calibrated = self.slope * logits.astype(np.float64) + self.offset
+        if len(self.own_calibration):
+            calibrated = calibrated * self.own_calibration[:, 0] + self.own_calibration[:, 1]
         p: Floats = 1 / (1 + np.exp(-np.clip(calibrated, -30, 30)))
         return p
 

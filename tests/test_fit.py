@@ -14,7 +14,7 @@ from router.surface import N_SURFACE, describe
 from tests.planted import TOPICS, Planted, planted_log
 from training.alternation import FitSettings
 from training.baselines import model_mean
-from training.calibrate import fit_platt
+from training.calibrate import fit_own, fit_platt
 from training.dataset import Correctness
 from training.fit import fit_scorer, smoothest_within_one_error
 from training.metrics import Cells, nll_by_cell
@@ -129,6 +129,7 @@ def test_a_scorer_is_its_formula() -> None:
         model_covariance=np.stack([root @ root.T for root in rng.normal(size=(3, 3, 3))]).astype(np.float32),
         slope=1.5,
         offset=-0.2,
+        own_calibration=np.array([[1, 0], [0.8, 0.3], [1.1, -0.5]], dtype=np.float32),
     )
     vectors, surface = rng.normal(size=(5, 4)).astype(np.float32), rng.normal(size=(5, N_SURFACE)).astype(np.float32)
     f = scorer.features
@@ -144,7 +145,8 @@ def test_a_scorer_is_its_formula() -> None:
             joined, unsure = np.append(t, 1), scorer.model_covariance[m]
             variance = u @ scorer.residual @ u + joined @ unsure @ joined + np.trace(unsure[:2, :2] @ scorer.residual)
             logit = (scorer.model_bias[m] + u @ t) / np.sqrt(1 + np.pi / 8 * variance)
-            expected = 1 / (1 + np.exp(-(1.5 * logit - 0.2)))
+            slope, offset = scorer.own_calibration[m]
+            expected = 1 / (1 + np.exp(-(slope * (1.5 * logit - 0.2) + offset)))
             assert scorer.p_correct(vectors, surface)[n, m] == pytest.approx(expected, abs=1e-5)
 
 
@@ -249,6 +251,38 @@ def test_calibration_mends_overconfidence_and_leaves_a_calibrated_forecast_alone
 def test_calibration_on_nothing_changes_nothing() -> None:
     platt = fit_platt(np.zeros((4, 2), dtype=np.float32), np.full((4, 2), np.nan, dtype=np.float32))
     assert (platt.slope, platt.offset) == (1.0, 0.0)
+
+
+def test_each_model_is_calibrated_as_far_as_its_outcomes_tell() -> None:
+    rng = np.random.default_rng(0)
+    logit = rng.normal(0, 1.5, (20_000, 8))
+    truth = np.array([[1, 0], [1.3, 0], [0.7, 0], [1, 0.4], [1, -0.4], [1, 0], [1, 0], [1, 0]])
+    label = (rng.random(logit.shape) < 1 / (1 + np.exp(-(truth[:, 0] * logit + truth[:, 1])))).astype(np.float32)
+    label[:, 6], label[30:, 7], label[:30, 7] = np.nan, np.nan, 1
+    own = fit_own(logit, label)
+    assert own[:6] == pytest.approx(truth[:6], abs=0.06)
+    assert own[6].tolist() == [1.0, 0.0]
+    assert 2 > own[7, 1] > 0.1  # thirty right answers in a row say something, but no certainty
+
+
+def test_models_that_are_alike_keep_one_calibration() -> None:
+    rng = np.random.default_rng(1)
+    logit = rng.normal(0, 1.5, (300, 40))
+    label = (rng.random(logit.shape) < 1 / (1 + np.exp(-logit))).astype(np.float32)
+    own = fit_own(logit, label)
+    alone = np.array([[fit_platt(logit[:, [m]].astype(np.float32), label[:, [m]]).offset] for m in range(40)])
+    assert np.abs(own - [1, 0]).max() < 0.1 < np.abs(alone).max()
+
+
+def test_a_scorer_without_models_own_calibration_has_the_pooled_one() -> None:
+    truth = planted_log(200, 4)
+    data, vectors = Correctness.from_log(truth.log), vectors_of(truth)
+    scorer, surface = fit_scorer(data, vectors, settings=QUICK).scorer, describe(data.prompts)
+    tensors = scorer.tensors()
+    del tensors["own_calibration"]
+    neutral = np.tile(np.array([1, 0], dtype=np.float32), (4, 1))
+    same = replace(scorer, own_calibration=neutral).p_correct(vectors, surface)
+    assert np.array_equal(Scorer.from_tensors(tensors).p_correct(vectors, surface), same)
 
 
 def test_novelty_is_the_process_s_own_variance() -> None:

@@ -1,5 +1,9 @@
-"""Calibration: from a scorer's logits to probabilities that mean what they say (Platt 1999)."""
+"""Calibration: from a scorer's logits to probabilities that mean what they say (Platt 1999).
 
+One slope and offset for all models, then each model's own about these, shrunk as far as the models are alike.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +11,13 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
+Floats = NDArray[np.float64]
+
+NEUTRAL = np.array([1.0, 0.0])  # a slope and an offset that change nothing
+LOOSE = np.array([0.5, 0.5])  # standard deviations of a model's (slope, offset) that no log contradicts
+USUAL = np.array([0.05, 0.05])  # and those that are believed before any model is seen,
+USUAL_MODELS = 4.0  # as firmly as this many models would tell
+N_EM = 300
 PRIOR_STRENGTH = 10.0  # cells' worth of belief that logits are calibrated already
 
 
@@ -37,3 +48,69 @@ def fit_platt(logits: NDArray[np.float32], label: NDArray[np.float32]) -> Platt:
 
     best = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-3, 3), (-5, 5)])
     return Platt(slope=float(np.exp(best.x[0])), offset=float(best.x[1]))
+
+
+def fit_own(logits: Floats, label: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Fit each model's slope and offset on held-out logits that are calibrated for all, both (n_questions, n_models).
+
+    Of shape (n_models, 2), to be used as P(correct) = sigmoid(slope * logit + offset). Slopes are shrunk to 1 and
+    offsets to 0 by empirical Bayes: how much models differ is what makes the labels of all most likely. NaN labels
+    are left out; a model without any has slope 1 and offset 0.
+    """
+    models = [_Cells.of(logits[:, m], label[:, m]) for m in range(label.shape[1])]
+    loose = [cells.maximize(np.zeros(2), LOOSE**-2, steps=4) for cells in models]
+    seen = [one for one, cells in zip(loose, models, strict=True) if len(cells.label)]
+    precision = _precision(seen)
+    shrunk = [cells.maximize(one.theta, precision, steps=2) for one, cells in zip(loose, models, strict=True)]
+    own: NDArray[np.float32] = np.array([one.theta + NEUTRAL for one in shrunk], dtype=np.float32).reshape(-1, 2)
+    return own
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A model's slope less 1 and offset, theta (2,), where their posterior is highest.
+
+    About it the log-likelihood is pull . theta - theta . information theta / 2; (2,) and (2, 2).
+    """
+
+    theta: Floats
+    pull: Floats
+    information: Floats
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """One model's outcomes: design (n, 2), its logits beside ones, and label (n,)."""
+
+    design: Floats
+    label: Floats
+
+    @classmethod
+    def of(cls, logit: Floats, label: NDArray[np.float32]) -> "_Cells":
+        observed = ~np.isnan(label)
+        x = logit[observed].astype(np.float64)
+        return cls(np.stack([x, np.ones(len(x))], axis=1), label[observed].astype(np.float64))
+
+    def maximize(self, theta: Floats, precision: Floats, steps: int) -> _Own:
+        """Find the mode under N(0, 1 / precision), (2,), by Newton's method from theta on."""
+        pull, information = np.zeros(2), np.zeros((2, 2))
+        for _ in range(steps):
+            p = expit(self.design[:, 0] + self.design @ theta)
+            information = (self.design * (p * (1 - p))[:, None]).T @ self.design
+            pull = self.design.T @ (self.label - p) + information @ theta
+            theta = np.linalg.solve(information + np.diag(precision), pull)
+        return _Own(theta, pull, information)
+
+
+def _precision(models: Sequence[_Own]) -> Floats:
+    """How alike models are in slope and in offset, (2,), by expectation-maximization."""
+    variance = USUAL**2
+    if not models:
+        return 1 / variance
+    information, pull = np.array([one.information for one in models]), np.array([one.pull for one in models])
+    for _ in range(N_EM):
+        covariance = np.linalg.inv(information + np.diag(1 / variance))  # (M, 2, 2)
+        theta = np.einsum("mkl,ml->mk", covariance, pull)
+        spread = np.square(theta) + np.diagonal(covariance, axis1=1, axis2=2)
+        variance = (spread.sum(axis=0) + USUAL_MODELS * USUAL**2) / (len(models) + USUAL_MODELS)
+    return 1 / variance

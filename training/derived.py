@@ -65,6 +65,8 @@ def derive(champion: Artifact, model_name: str, posterior: ModelPosterior, root:
         model_covariance=_with_row(scorer.model_covariance, column, posterior.covariance),
     )
     if is_new:
+        if len(scorer.own_calibration):
+            derived = replace(derived, own_calibration=_with_row(scorer.own_calibration, column, (1.0, 0.0)))
         costs = costs.with_unknown_model()
     return write_artifact(
         root,

@@ -15,10 +15,10 @@ from threadpoolctl import threadpool_limits
 
 from router.abstention import Abstention
 from router.encoder.base import Vectors
-from router.scorer import Forecast, Scorer, Singles
+from router.scorer import POOLED, Forecast, Scorer, Singles
 from training.abstention import calibrate_abstention
 from training.alternation import FitSettings, Log, Step, fit_path
-from training.calibrate import Platt, fit_platt
+from training.calibrate import Platt, fit_own, fit_platt
 from training.dataset import Correctness
 from training.folds import deal_folds
 from training.posterior import Posterior
@@ -80,12 +80,14 @@ def fit_scorer(data: Correctness, vectors: Vectors, seed: int = 0, settings: Fit
         calibrated = np.array([platt.slope * z + platt.offset for platt, z in zip(platts, mixed, strict=True)])
         by_share = _loss_by_question(calibrated, log.label)  # (n_shares, N)
         best = int(by_share.sum(axis=1).argmin())
-        width = _interval_scale(log, folds, [_close(step.scorer, shares[best], platts[best]) for step in steps], seed)
+        own = fit_own(calibrated[best], log.label)
+        closed = [_close(step.scorer, shares[best], platts[best], own) for step in steps]
+        width = _interval_scale(log, folds, closed, seed)
         last = _fit_all(log, settings.noises[level], shares[best], seed, settings)
-    held_out = expit(calibrated[best].astype(np.float64))  # (N, M)
+    held_out = expit(calibrated[best] * own[:, 0] + own[:, 1])  # (N, M)
     n_cells = np.count_nonzero(~np.isnan(log.label))
     return Fitted(
-        scorer=_close(last.scorer, shares[best], platts[best], width),
+        scorer=_close(last.scorer, shares[best], platts[best], own, width),
         rows=rows,
         questions=last.questions,
         noise=settings.noises[level],
@@ -99,7 +101,7 @@ def fit_scorer(data: Correctness, vectors: Vectors, seed: int = 0, settings: Fit
 def refit(
     data: Correctness, vectors: Vectors, like: Fitted, seed: int = 0, settings: FitSettings | None = None
 ) -> Fitted:
-    """Fit other data of the same kind once, with the noise level and the calibration that `like` chose.
+    """Fit other data of the same kind once, with the noise level and all models' calibration that `like` chose.
 
     For backtests, which leave out one model or benchmark at a time: several times faster, and nothing is chosen anew.
     What `like` chose it chose with what is left out; these few numbers are all that a backtest sees of it.
@@ -109,14 +111,15 @@ def refit(
     with threadpool_limits(None if data.label.size >= MANY_CELLS else 1):
         last = _fit_all(log, like.noise, like.scorer.forest_share, seed, settings or FitSettings())
     platt = Platt(like.scorer.slope, like.scorer.offset)
-    scorer = _close(last.scorer, like.scorer.forest_share, platt, like.interval_scale)
+    scorer = _close(last.scorer, like.scorer.forest_share, platt, POOLED, like.interval_scale)
     return replace(like, scorer=scorer, rows=rows, questions=last.questions)
 
 
-def _close(scorer: Scorer, forest_share: float, platt: Platt, width: float = 1.0) -> Scorer:
+def _close(scorer: Scorer, forest_share: float, platt: Platt, own: Singles, width: float = 1.0) -> Scorer:
     """Give an uncalibrated scorer what cross-fitting decided."""
     signal = np.float32(width**2) * scorer.signal
-    return replace(scorer, signal=signal, forest_share=forest_share, slope=platt.slope, offset=platt.offset)
+    calibrated = replace(scorer, slope=platt.slope, offset=platt.offset, own_calibration=own)
+    return replace(calibrated, signal=signal, forest_share=forest_share)
 
 
 def _fit_all(log: Log, noise: float, forest_share: float, seed: int, settings: FitSettings) -> Step:
