@@ -19,6 +19,7 @@ from data.errors import EmbedRouterError
 
 INTERRUPTED = {
     "import": "interrupted; nothing is lost: run the same import again, and what is missing goes in",
+    "llm2vec": "interrupted; run the same command again, and it goes on from its last checkpoint",
     "serve": "stopped",
 }
 
@@ -47,7 +48,7 @@ training.commands.register(app)
 router.commands.register(app)
 
 READ_IT_THEMSELVES = ("serve", "route", "search", "replay")
-NEED_NO_DATABASE = ("demo", "evaluate")
+NEED_NO_DATABASE = ("demo", "evaluate", "llm2vec")
 
 
 @app.callback()

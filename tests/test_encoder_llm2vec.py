@@ -3,7 +3,7 @@
 import json
 import shutil
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -252,6 +252,62 @@ def test_a_sentence_transformer_folder_is_stepped_into(tmp_path: Path, checkpoin
     encoder = Llm2VecEncoder.load(folder)
     assert encoder.fingerprint == Llm2VecEncoder.load(plain).fingerprint
     assert furthest(encoder.encode(PROMPTS), Llm2VecEncoder.load(plain).encode(PROMPTS)) == 0
+
+
+def as_sentence_transformer(folder: Path, pooling: Mapping[str, object], **settings: object) -> Path:
+    (folder / "1_Pooling").mkdir()
+    modules = [{"path": "", "type": "sentence_transformers.models.Transformer"}]
+    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling), encoding="utf-8")
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(settings), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("pooling", ["mean_tokens", "weightedmean_tokens", "lasttoken"])
+def test_the_pooling_is_the_folders(pooling: str, side: str, tmp_path: Path, checkpoint: Checkpoints) -> None:
+    modes = {"pooling_mode_mean_tokens": False, f"pooling_mode_{pooling}": True}
+    folder = as_sentence_transformer(checkpoint(), modes)
+    encoder = Llm2VecEncoder.load(folder, padding_side="left" if side == "left" else "right")
+    with torch.inference_mode():
+        states = encoder._model(input_ids=torch.tensor([encoder._tokenize(PROMPTS[1])])).last_hidden_state[0].numpy()
+    position = np.arange(1, len(states) + 1)[:, None]
+    wanted = {
+        "mean_tokens": states.mean(axis=0),
+        "weightedmean_tokens": (states * position).sum(axis=0) / position.sum(),
+        "lasttoken": states[-1],
+    }[pooling]
+    assert furthest(encoder.encode(PROMPTS)[1], wanted) < 1e-5
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    encoder.save(saved)
+    assert furthest(Llm2VecEncoder.open(saved).encode(PROMPTS[1:2])[0], wanted) < 1e-5
+    (folder / "modules.json").unlink()
+    plain = Llm2VecEncoder.load(folder)
+    assert (plain.fingerprint == encoder.fingerprint) is (pooling == "mean_tokens")
+
+
+def test_pooling_that_decoders_do_not_take_is_refused(checkpoint: Checkpoints) -> None:
+    folder = as_sentence_transformer(checkpoint(), {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False})
+    with pytest.raises(EncoderError, match="pooling other than mean_tokens, weightedmean_tokens, lasttoken"):
+        Llm2VecEncoder.load(folder)
+
+
+def test_an_instruction_is_read_and_left_out_of_the_pooling(checkpoint: Checkpoints) -> None:
+    folder = as_sentence_transformer(
+        checkpoint(),
+        {"pooling_mode_mean_tokens": True},
+        prompts={"query": "Name the year: "},
+        default_prompt_name="query",
+    )
+    encoder = Llm2VecEncoder.load(folder)
+    n_skipped = len(encoder._tokenizer("Name the year: ")["input_ids"])
+    with torch.inference_mode():
+        ids = torch.tensor([encoder._tokenizer("Name the year: " + PROMPTS[1])["input_ids"]])
+        states = encoder._model(input_ids=ids).last_hidden_state[0, n_skipped:]
+    assert furthest(encoder.encode(PROMPTS)[1], states.mean(dim=0).numpy()) < 1e-5
+    with pytest.raises(EncoderError, match="more than half of 8 tokens"):
+        Llm2VecEncoder.load(folder, max_tokens=8)
 
 
 def test_a_long_prompt_keeps_its_head_and_tail(checkpoint: Checkpoints) -> None:

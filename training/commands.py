@@ -152,6 +152,7 @@ def register(app: typer.Typer) -> None:
         probe_commands,
         report_commands,
     )
+    from training.llm2vec import commands as llm2vec_commands
 
     app.command()(demo)
     app.command()(train)
@@ -159,6 +160,7 @@ def register(app: typer.Typer) -> None:
     artifact_commands.register(app)
     forecast_commands.register(app)
     job_commands.register(app)
+    llm2vec_commands.register(app)
     onboard_commands.register(app)
     probe_commands.register(app)
     report_commands.register(app)

@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from router.errors import EncoderError
 
@@ -25,12 +25,27 @@ DEFINING_FILES = (
     "pytorch_model*",
 )
 
+Pooling = Literal["mean", "weighted", "last"]
+# a SentenceTransformer's names for them
+POOLING_NAMES: dict[str, Pooling] = {
+    "mean_tokens": "mean",
+    "weightedmean_tokens": "weighted",
+    "lasttoken": "last",
+}
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that transformers can load; for a SentenceTransformer folder, the transformer's part of it."""
+    """A folder that transformers can load; for a SentenceTransformer folder, the transformer's part of it.
+
+    root: the folder that was named; pooling: how its states become a vector, mean where it does not say; instruction:
+    what stands before every prompt and is left out of the pooling.
+    """
 
     folder: Path
+    root: Path
+    pooling: Pooling = "mean"
+    instruction: str = ""
 
     @classmethod
     def find(cls, path: Path) -> "Checkpoint":
@@ -58,7 +73,7 @@ class Checkpoint:
                 'states is a poor vector. Train it to read both ways (LLM2Vec), then set "is_causal": false in its '
                 "config.json"
             )
-        return cls(folder)
+        return cls(folder, path, _pooling(path), _instruction(path))
 
     def fingerprint(self) -> str:
         """Name the checkpoint by the content of its files, read in a stream: 64 hexadecimal digits."""
@@ -79,6 +94,29 @@ def _transformer_folder(path: Path) -> Path:
         if isinstance(module, dict) and str(module.get("type", "")).endswith(".Transformer"):
             return path / str(module.get("path", ""))
     raise EncoderError(f"{path / 'modules.json'} names no Transformer module")
+
+
+def _pooling(path: Path) -> Pooling:
+    """What a SentenceTransformer folder says of pooling; EncoderError where it is a way that decoders do not take."""
+    found = path / "1_Pooling" / "config.json"
+    if not (path / "modules.json").is_file() or not found.is_file():
+        return "mean"
+    said = _read_json(found)
+    modes = {name.removeprefix("pooling_mode_") for name, value in said.items() if value is True}
+    modes |= {str(said.get("pooling_mode", ""))}
+    for name, pooling in POOLING_NAMES.items():
+        if modes & {name, name.removesuffix("_tokens")}:
+            return pooling
+    raise EncoderError(f"{found} asks for pooling other than {', '.join(POOLING_NAMES)}, which llm2vec does not know")
+
+
+def _instruction(path: Path) -> str:
+    """The prompt that a SentenceTransformer folder puts before every text by default."""
+    found = path / "config_sentence_transformers.json"
+    if not (path / "modules.json").is_file() or not found.is_file():
+        return ""
+    said = _read_json(found)
+    return str((said.get("prompts") or {}).get(said.get("default_prompt_name"), ""))
 
 
 def _read_json(path: Path) -> Any:

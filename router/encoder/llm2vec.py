@@ -24,6 +24,7 @@ from transformers.utils.logging import set_tqdm_hook
 
 from router.encoder.base import Vectors
 from router.encoder.checkpoint import Checkpoint
+from router.encoder.pooling import pool
 from router.encoder.text import readable, surplus
 from router.errors import EncoderError
 
@@ -36,7 +37,7 @@ PaddingSide = Literal["left", "right"]
 
 
 class Llm2VecEncoder:
-    """Encodes prompts as the masked mean of a bidirectional decoder's last hidden states, in float32."""
+    """Encodes prompts as the pooled last hidden states of a bidirectional decoder, in float32; their mean as a rule."""
 
     depends_on_logs = False
 
@@ -48,6 +49,10 @@ class Llm2VecEncoder:
         self._checkpoint = checkpoint
         self._tokenizer = tokenizer
         self._model = model
+        instruction = checkpoint.instruction
+        self._n_instruction = len(tokenizer(instruction, verbose=False)["input_ids"]) if instruction else 0
+        if 2 * self._n_instruction > max_tokens:
+            raise EncoderError(f"{checkpoint.root} has an instruction of more than half of {max_tokens} tokens")
 
     @classmethod
     def load(
@@ -66,7 +71,7 @@ class Llm2VecEncoder:
         checkpoint = Checkpoint.find(path)
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
-            with _no_progress_bars():
+            with no_progress_bars():
                 tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **local)
                 model, loading = AutoModel.from_pretrained(
                     checkpoint.folder,
@@ -107,7 +112,7 @@ class Llm2VecEncoder:
         """Write encoder.json: where the checkpoint lies and what it was; the weights stay where they are."""
         saved = {
             "kind": "llm2vec",
-            "path": str(self._checkpoint.folder),
+            "path": str(self._checkpoint.root),
             "max_tokens": self.max_tokens,
             "fingerprint": self.fingerprint,
         }
@@ -129,8 +134,8 @@ class Llm2VecEncoder:
         tokens = [self._tokenize(prompt) for prompt in prompts]
         for rows in _batches([len(row) for row in tokens]):
             mask, states = self._states([tokens[row] for row in rows], self.padding_side)  # (B, T), (B, T, D)
-            summed = torch.where(mask[..., None], states, 0.0).sum(dim=1)  # (B, D)
-            vectors[rows] = (summed / mask.sum(dim=1, keepdim=True)).float().cpu().numpy()
+            counted = mask & (mask.cumsum(dim=1) > self._n_instruction)  # (B, T)
+            vectors[rows] = pool(states, counted, self._checkpoint.pooling).float().cpu().numpy()
         return vectors
 
     @torch.inference_mode()
@@ -163,7 +168,11 @@ class Llm2VecEncoder:
     def _tokenize(self, prompt: str) -> list[int]:
         """Tokenize with the checkpoint's special tokens, and cut the middle out of what is too long."""
         text = readable(prompt, self.max_tokens * CHARS_PER_TOKEN)
-        tokens: list[int] = self._tokenizer(text, padding=False, truncation=False, verbose=False)["input_ids"]
+        if not text.strip() and self._n_instruction:
+            return []
+        tokens: list[int] = self._tokenizer(
+            self._checkpoint.instruction + text, padding=False, truncation=False, verbose=False
+        )["input_ids"]
         del tokens[surplus(len(tokens), self.max_tokens)]
         return tokens
 
@@ -184,7 +193,7 @@ class Llm2VecEncoder:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
     """Keep transformers' bars off the terminal while a checkpoint loads; whoever else loads one later has them."""
 
     def unseen(make_bar: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -210,5 +219,6 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _fingerprint(checkpoint: Checkpoint, max_tokens: int) -> str:
-    named = f"llm2vec 1, mean pooling, {max_tokens} tokens, float32, {checkpoint.fingerprint()}"
+    after = f" after {checkpoint.instruction!r}" if checkpoint.instruction else ""
+    named = f"llm2vec 1, {checkpoint.pooling} pooling{after}, {max_tokens} tokens, float32, {checkpoint.fingerprint()}"
     return hashlib.sha256(named.encode()).hexdigest()[:16]

@@ -1,0 +1,219 @@
+"""The bundled encoder, from scratch: own tokenizer, a small Llama that learns to predict tokens, then LLM2Vec's steps.
+
+What it reads is `corpus`'s matter, how a stage runs `stages`'s. A run that was interrupted goes on where it stood.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.errors import TrainingError
+from training.llm2vec.batches import Batches, Size
+from training.llm2vec.checkpoint_folders import export, open_model, open_tokenizer, save_model
+from training.llm2vec.corpus import Corpus, documentation, generated_questions, read_texts
+from training.llm2vec.latent import latent_embeddings
+from training.llm2vec.loop import SAVE_EVERY_S, OnStage, Schedule, no_bars, run_steps
+from training.llm2vec.objectives import Mntp, SimCse, causal
+from training.llm2vec.stages import Evaluation, Run, Stage
+from training.llm2vec.tokenizer import VOCABULARY, mask_token_of, pad_token_of, tokenize, train_tokenizer
+
+SERVED_TOKENS = 256  # of a longer prompt, its head and tail
+N_TRIAL = 4  # steps timed to plan the rest
+N_EVALUATED = 200  # held-out texts
+SHARES = {"causal": 0.45, "mntp": 0.5, "simcse": 0.05}  # of the time
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large the encoder is."""
+
+    n_tokens: int = VOCABULARY
+    hidden: int = 192
+    layers: int = 4
+    heads: int = 6
+    feed_forward: int = 512
+    max_positions: int = 1_024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How it learns; chosen on training questions by the loss on masked tokens and by cross-validated forecasts."""
+
+    shape: Shape = Shape()
+    n_generated: int = 3_000
+    n_documentation: int = 4_000_000  # characters
+    n_tokens: int = 128  # of a text, a window drawn anew each time
+    batch_tokens: int = 2_048
+    learning_rate: float = 2e-3
+    masked: float = 0.2
+    simcse_rate: float = 1e-4
+    simcse_rows: int = 32
+    simcse_tokens: int = 64
+    simcse_dropout: float = 0.3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How many steps each stage takes."""
+
+    causal: int
+    mntp: int
+    simcse: int
+
+
+def bundle(
+    out: Path,
+    *,
+    texts: Sequence[Path] = (),
+    minutes: float = 40,
+    steps: Steps | None = None,
+    settings: Settings | None = None,
+    device: str = "cpu",
+    on_stage: OnStage = no_bars,
+    save_every_s: float = SAVE_EVERY_S,
+) -> dict[str, Any]:
+    """Make the encoder in `out`; its figures, also written to out/training.json.
+
+    steps: None plans as many as fit into the minutes on this machine. The same steps, texts and settings give the
+    same encoder.
+    """
+    settings = settings or Settings()
+    work = out / "work"
+    corpus = _read_corpus(texts, settings)
+    named = _fingerprint(corpus, settings)
+    _start(work, corpus, settings)
+    tokenizer = open_tokenizer(work / "start")
+    sequences = tokenize(tokenizer, corpus.texts)
+    stages_of = _Recipe(tokenizer, sequences, settings)
+    steps = _planned(work / "plan.json", named, lambda: steps or _plan(work, stages_of, minutes, device))
+    stages = stages_of(steps)
+    masking = Mntp(mask_token_of(tokenizer), settings.masked)
+    evaluation = Evaluation(corpus.held_out[:N_EVALUATED], masking, "mean", SERVED_TOKENS, pad_token_of(tokenizer))
+    run = Run(work, tokenizer, evaluation, device, settings.seed, on_stage, save_every_s)
+    last = run.stages(work / "start", stages)
+    model = open_model(last, "cpu")
+    export(model, tokenizer, out, pooling="mean", max_tokens=SERVED_TOKENS, dtype=torch.bfloat16)
+    figures = {
+        "steps": asdict(steps),
+        "settings": asdict(settings),
+        "sources": [
+            {"name": s.name, "licence": s.licence, "n_texts": len(s.texts), "n_characters": s.n_characters}
+            for s in corpus.sources
+        ],
+        "n_parameters": sum(parameter.numel() for parameter in model.base_model.parameters()),
+        "stages": run.figures(stages),
+    }
+    (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return figures
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """The stages, for any number of steps."""
+
+    tokenizer: Any
+    sequences: list[list[int]]
+    settings: Settings
+
+    def __call__(self, steps: Steps) -> list[Stage]:
+        s = self.settings
+        reading = self._batches(Size(s.batch_tokens, s.batch_tokens), s.n_tokens, 0)
+        masked = self._batches(Size(s.batch_tokens, s.batch_tokens), s.n_tokens, 1)
+        paired = self._batches(Size(s.simcse_rows * s.simcse_tokens, s.simcse_rows), s.simcse_tokens, 2)
+        masking = Mntp(mask_token_of(self.tokenizer), s.masked)
+        return [
+            Stage("random", causal, reading, self._schedule(0), bidirectional=False),
+            Stage("causal", causal, reading, self._schedule(steps.causal), bidirectional=False),
+            Stage("bidirectional", causal, reading, self._schedule(0)),
+            Stage("mntp", masking, masked, self._schedule(steps.mntp)),
+            Stage(
+                "simcse",
+                SimCse(),
+                paired,
+                Schedule(steps.simcse, s.simcse_rate, n_warmup=min(10, steps.simcse)),
+                attention_dropout=s.simcse_dropout,
+            ),
+        ]
+
+    def _batches(self, size: Size, n_tokens: int, stage: int) -> Batches:
+        s = self.settings
+        pad = pad_token_of(self.tokenizer)
+        return Batches(self.sequences, max_tokens=n_tokens, size=size, seed=s.seed * 10 + stage, pad=pad)
+
+    def _schedule(self, n_steps: int) -> Schedule:
+        return Schedule(n_steps, self.settings.learning_rate, min(50, n_steps // 10), 0.01, (0.9, 0.98))
+
+
+def _read_corpus(texts: Sequence[Path], settings: Settings) -> Corpus:
+    sources = [read_texts(path) for path in texts]
+    sources.append(generated_questions(settings.n_generated))
+    return Corpus.of([*sources, *documentation(settings.n_documentation, settings.seed)])
+
+
+def _start(work: Path, corpus: Corpus, settings: Settings) -> None:
+    """Train the tokenizer and draw the weights, once; embeddings start at the corpus's latent directions."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    if (work / "start").is_dir():
+        return
+    tokenizer = train_tokenizer(corpus.texts, settings.shape.n_tokens)
+    torch.manual_seed(settings.seed)
+    shape = settings.shape
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden,
+        intermediate_size=shape.feed_forward,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        max_position_embeddings=shape.max_positions,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    work.mkdir(parents=True, exist_ok=True)
+    model = LlamaForCausalLM(config)
+    embeddings = latent_embeddings(tokenize(tokenizer, corpus.texts), len(tokenizer), shape.hidden, settings.seed)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(torch.from_numpy(embeddings))
+    save_model(model, tokenizer, work / "start")
+
+
+def _planned(path: Path, named: str, plan: Callable[[], Steps]) -> Steps:
+    """What the interrupted run had planned, or a new plan; TrainingError where it was of other texts or settings."""
+    if path.is_file():
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if saved.pop("of") != named:
+            raise TrainingError(f"{path.parent} was begun with other texts or settings: remove it, or give those again")
+        return Steps(**saved)
+    steps = plan()
+    path.write_text(json.dumps({**asdict(steps), "of": named}) + "\n", encoding="utf-8")
+    return steps
+
+
+def _plan(work: Path, stages_of: _Recipe, minutes: float, device: str) -> Steps:
+    """Time a few steps of each stage, and plan as many as its share of the minutes holds."""
+    planned = {}
+    for stage in stages_of(Steps(N_TRIAL, N_TRIAL, N_TRIAL)):
+        if stage.schedule.n_steps:
+            model = open_model(work / "start", device)
+            started = time.perf_counter()
+            run_steps(model, stage.objective, stage.batches, stage.schedule, work / "trial" / stage.name, seed=0)
+            seconds = (time.perf_counter() - started) / N_TRIAL
+            planned[stage.name] = max(1, int(minutes * 60 * SHARES[stage.name] / seconds))
+    return Steps(**planned)
+
+
+def _fingerprint(corpus: Corpus, settings: Settings) -> str:
+    digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
+    for text in corpus.texts:
+        digest.update(hashlib.sha256(text.encode("utf-8", "replace")).digest())
+    return digest.hexdigest()[:16]

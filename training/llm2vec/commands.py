@@ -1,0 +1,185 @@
+"""The verbs `llm2vec convert|bundle`. Imports happen inside the verbs."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Text = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="What to learn from: a long-format folder (its train questions) or a text file; may be repeated."
+    ),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+
+
+class PoolingName(StrEnum):
+    """How a prompt's states become its vector."""
+
+    mean = "mean"
+    weighted = "weighted"
+    last = "last"
+
+
+def convert(
+    base: Annotated[Path, typer.Argument(help="Folder of a decoder-only checkpoint: config.json, weights, tokenizer.")],
+    out: Annotated[Path, typer.Option(help="Folder for the encoder.")],
+    text: Text = None,
+    pairs: Annotated[Path | None, typer.Option(help="CSV with anchor and positive: also train on these pairs.")] = None,
+    pooling: Annotated[PoolingName, typer.Option(help="How states become a vector.")] = PoolingName.mean,
+    instruction: Annotated[str, typer.Option(help="Put before every prompt in use, and left out of the pooling.")] = "",
+    max_tokens: Annotated[int, typer.Option(help="Longest prompt; of a longer one, head and tail.")] = 512,
+    mntp_steps: Annotated[int, typer.Option(help="Steps of masked next token prediction.")] = 1_000,
+    masked: Annotated[float, typer.Option(help="Share of tokens masked.", min=0.01, max=0.95)] = 0.2,
+    all_masked: Annotated[
+        bool, typer.Option(help="Every masked token becomes the mask token (the paper's way for Mistral, with 0.8).")
+    ] = False,
+    simcse_steps: Annotated[int, typer.Option(help="Steps of unsupervised SimCSE.")] = 1_000,
+    pair_steps: Annotated[int, typer.Option(help="Steps on pairs.")] = 1_000,
+    full: Annotated[bool, typer.Option("--full", help="Train all weights instead of LoRA.")] = False,
+    device: Device = "auto",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make any decoder-only LLM on disk a question encoder (LLM2Vec); interrupted, run it again and it goes on.
+
+    It ends as a plain SentenceTransformer folder with merged weights, for `train --encoder llm2vec:DIR`.
+
+    Example:
+
+    `embedrouter llm2vec convert /models/Qwen3-0.6B --out encoders/qwen --text logs/ --text notes.txt`
+    """
+    from training.llm2vec.convert import Settings
+    from training.llm2vec.convert import convert as run
+    from training.llm2vec.pairs import read_pairs
+
+    settings = Settings(
+        pooling=pooling.value,
+        instruction=instruction,
+        max_tokens=max_tokens,
+        masked=masked,
+        all_masked=all_masked,
+        mntp_steps=mntp_steps,
+        simcse_steps=simcse_steps,
+        pair_steps=pair_steps,
+        lora_rank=0 if full else Settings.lora_rank,
+        seed=seed,
+    )
+    with _bars() as on_stage:
+        figures = run(
+            base,
+            out,
+            texts=text or (),
+            pairs=read_pairs(pairs) if pairs else (),
+            settings=settings,
+            device=_device(device),
+            on_stage=on_stage,
+        )
+    _show(figures, out, as_json)
+
+
+def bundle(
+    out: Annotated[Path, typer.Option(help="Folder for the encoder.")],
+    text: Text = None,
+    minutes: Annotated[float, typer.Option(help="How long to learn on this machine.", min=0.01)] = 40,
+    steps: Annotated[
+        str | None, typer.Option(help="Instead of minutes, each stage's steps: CAUSAL,MNTP,SIMCSE.")
+    ] = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make a small LLM2Vec encoder from scratch, as the bundled one was; interrupted, run it again and it goes on.
+
+    Example:
+
+    `embedrouter llm2vec bundle --out encoders/small --text logs/ --minutes 40`
+    """
+    from training.llm2vec.bundle import Settings, Steps
+    from training.llm2vec.bundle import bundle as run
+
+    planned = None
+    if steps is not None:
+        numbers = steps.split(",")
+        if len(numbers) != 3 or not all(number.strip().isdigit() for number in numbers):
+            raise typer.BadParameter(f"{steps!r} is not three numbers such as 900,1500,60", param_hint="--steps")
+        planned = Steps(*(int(number) for number in numbers))
+    with _bars() as on_stage:
+        figures = run(
+            out,
+            texts=text or (),
+            minutes=minutes,
+            steps=planned,
+            settings=Settings(seed=seed),
+            device=_device(device),
+            on_stage=on_stage,
+        )
+    _show(figures, out, as_json)
+
+
+class _bars:  # noqa: N801  # a context manager that reads as a function
+    """Progress bars on stderr, one for each stage."""
+
+    def __enter__(self) -> Callable[[str], Callable[[int, int, float], None]]:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._progress.start()
+
+        def on_stage(name: str) -> Callable[[int, int, float], None]:
+            task = self._progress.add_task(name, total=None, loss=float("nan"))
+            return lambda done, n_steps, loss: self._progress.update(task, completed=done, total=n_steps, loss=loss)
+
+        return on_stage
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+def _device(asked: str) -> str:
+    if asked != "auto":
+        return asked
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _show(figures: dict[str, object], out: Path, as_json: bool) -> None:
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    if as_json:
+        print(json.dumps(figures))
+        return
+    stages = figures["stages"]
+    assert isinstance(stages, dict)
+    table = Table("stage", "steps", "loss, first and last tenth", "masked tokens' loss", "copy found", "AUC")
+    for name, row in stages.items():
+        curve = f"{row['loss_first']:.3f} to {row['loss_last']:.3f}" if "loss_first" in row else ""
+        shown = (f"{row['masked_loss']:.3f}", f"{row['found']:.3f}", f"{row['auc']:.4f}")
+        table.add_row(name, str(row["n_steps"]), curve, *shown)
+    Console().print(table)
+    Console().print(f"\nthe encoder is in {out}: `embedrouter train --encoder llm2vec:{out}`", highlight=False)
+
+
+def register(app: typer.Typer) -> None:
+    """Add `llm2vec` to the command line."""
+    verbs = typer.Typer(help="Make question encoders: from any decoder-only LLM, or a small one from scratch.")
+    verbs.command()(convert)
+    verbs.command()(bundle)
+    app.add_typer(verbs, name="llm2vec", no_args_is_help=True)

@@ -1,0 +1,141 @@
+"""The recipe for any decoder-only LLM: bidirectional attention, MNTP, SimCSE, and supervised pairs where there are any.
+
+The defaults are LLM2Vec's (arXiv 2404.05961, appendix D).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from router.encoder.checkpoint import Pooling
+from training.errors import TrainingError
+from training.llm2vec.batches import Batches, Size
+from training.llm2vec.checkpoint_folders import export, open_model, open_tokenizer
+from training.llm2vec.corpus import Corpus, documentation, generated_questions, read_texts
+from training.llm2vec.loop import SAVE_EVERY_S, OnStage, Schedule, no_bars
+from training.llm2vec.objectives import Mntp, SimCse
+from training.llm2vec.pairs import Contrast, Pair
+from training.llm2vec.stages import Evaluation, Run, Stage
+from training.llm2vec.tokenizer import mask_token_of, pad_token_of, tokenize
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """LLM2Vec's settings; lora_rank 0 trains all weights."""
+
+    pooling: Pooling = "mean"
+    instruction: str = ""  # before every prompt in use, left out of the pooling
+    max_tokens: int = 512  # the encoder's limit in use
+    masked: float = 0.2
+    all_masked: bool = False
+    mntp_steps: int = 1_000
+    mntp_rows: int = 32
+    mntp_tokens: int = 512
+    mntp_rate: float = 5e-5
+    simcse_steps: int = 1_000
+    simcse_rows: int = 128
+    simcse_tokens: int = 128
+    simcse_rate: float = 3e-5
+    simcse_dropout: float = 0.3
+    pair_steps: int = 1_000
+    pair_rows: int = 64
+    pair_rate: float = 2e-4
+    lora_rank: int = 16
+    dtype: str = "bfloat16"
+    seed: int = 0
+
+
+def convert(
+    base: Path,
+    out: Path,
+    *,
+    texts: Sequence[Path] = (),
+    pairs: Sequence[Pair] = (),
+    settings: Settings | None = None,
+    device: str = "cpu",
+    on_stage: OnStage = no_bars,
+    save_every_s: float = SAVE_EVERY_S,
+) -> dict[str, Any]:
+    """Make the checkpoint at `base` an encoder in `out`; its figures, also written to out/training.json.
+
+    texts: what to learn from, long-format folders or text files; none takes generated questions and documentation.
+    Run again after an interrupt, it goes on where it stood.
+    """
+    settings = settings or Settings()
+    work = out / "work"
+    tokenizer = open_tokenizer(base)
+    sources = [read_texts(path) for path in texts] or [generated_questions(3_000), *documentation(4_000_000)]
+    corpus = Corpus.of(sources)
+    _require_same(work / "settings.json", base, settings, corpus)
+    stages = _stages(tokenizer, tokenize(tokenizer, corpus.texts), pairs, settings)
+    masking = Mntp(mask_token_of(tokenizer), settings.masked, settings.all_masked)
+    evaluation = Evaluation(corpus.held_out, masking, settings.pooling, settings.max_tokens, pad_token_of(tokenizer))
+    run = Run(work, tokenizer, evaluation, device, settings.seed, on_stage, save_every_s)
+    model = open_model(run.stages(base, stages), "cpu")
+    export(
+        model,
+        tokenizer,
+        out,
+        pooling=settings.pooling,
+        max_tokens=settings.max_tokens,
+        dtype=DTYPES[settings.dtype],
+        instruction=settings.instruction,
+    )
+    figures = {"settings": vars(settings), "stages": run.figures(stages)}
+    (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return figures
+
+
+def _stages(tokenizer: Any, sequences: list[list[int]], pairs: Sequence[Pair], settings: Settings) -> list[Stage]:
+    s = settings
+    pad = pad_token_of(tokenizer)
+
+    def batches(rows: Sequence[Sequence[int]], n_tokens: int, n_rows: int, stage: int) -> Batches:
+        size = Size(n_tokens * n_rows, n_rows)
+        return Batches(rows, max_tokens=n_tokens, size=size, seed=s.seed * 10 + stage, pad=pad)
+
+    masking = Mntp(mask_token_of(tokenizer), s.masked, s.all_masked)
+    masked = batches(sequences, s.mntp_tokens, s.mntp_rows, 1)
+    stages = [
+        Stage("bidirectional", masking, masked, Schedule(0, s.mntp_rate)),
+        Stage("mntp", masking, masked, Schedule(s.mntp_steps, s.mntp_rate), lora_rank=s.lora_rank),
+        Stage(
+            "simcse",
+            SimCse(pooling=s.pooling),
+            batches(sequences, s.simcse_tokens, s.simcse_rows, 2),
+            Schedule(s.simcse_steps, s.simcse_rate),
+            attention_dropout=s.simcse_dropout,
+            lora_rank=s.lora_rank,
+        ),
+    ]
+    if pairs:
+        anchors = tokenizer([pair.anchor for pair in pairs], verbose=False)["input_ids"]
+        positives = tokenizer([pair.positive for pair in pairs], verbose=False)["input_ids"]
+        if not all(anchors) or not all(positives):
+            raise TrainingError("a pair holds an empty text")
+        stages.append(
+            Stage(
+                "pairs",
+                Contrast(positives, pad, s.max_tokens, s.pooling),
+                batches(anchors, s.max_tokens, s.pair_rows, 3),
+                Schedule(s.pair_steps, s.pair_rate, n_warmup=min(300, s.pair_steps // 3)),
+                lora_rank=s.lora_rank,
+            )
+        )
+    return stages
+
+
+def _require_same(path: Path, base: Path, settings: Settings, corpus: Corpus) -> None:
+    """Refuse to go on with a run that was begun otherwise."""
+    now = json.dumps({"base": str(base.resolve()), "n_texts": len(corpus.texts), **vars(settings)}, indent=2)
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(now, encoding="utf-8")
+    elif path.read_text(encoding="utf-8") != now:
+        raise TrainingError(f"{path.parent} was begun with another base or other settings: remove it, or say the same")
