@@ -25,6 +25,7 @@ from training.posterior import (
     update_models,
 )
 from training.process import Basis, Smoother, Span
+from training.repeats import weigh
 
 Floats = NDArray[np.float64]
 
@@ -47,18 +48,24 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class Log:
-    """Questions to fit: labels (N, M) with NaN unobserved, raw vectors (N, D), surfaces (N, n_surface)."""
+    """Questions to fit: labels (N, M) with NaN unobserved, raw vectors (N, D), surfaces (N, n_surface).
+
+    weight: of shape (N, M), how many outcomes each label is worth; none is one each.
+    """
 
     label: NDArray[np.float32]
     vectors: Vectors
     surface: Singles
+    weight: Singles | None = None
 
     @classmethod
     def of(cls, data: Correctness, vectors: Vectors, rows: NDArray[np.int64]) -> "Log":
-        return cls(data.label[rows], vectors[rows], describe([data.prompts[row] for row in rows]))
+        weight = None if data.n_observations is None else weigh(data.label[rows], data.n_observations[rows])
+        return cls(data.label[rows], vectors[rows], describe([data.prompts[row] for row in rows]), weight)
 
     def rows(self, rows: NDArray[np.bool_]) -> "Log":
-        return Log(self.label[rows], self.vectors[rows], self.surface[rows])
+        weight = None if self.weight is None else self.weight[rows]
+        return Log(self.label[rows], self.vectors[rows], self.surface[rows], weight)
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ def fit_path(log: Log, noises: Sequence[float], seed: int, settings: FitSettings
     """Fit a log once for every noise level of the text side, from the first to the last; uncalibrated."""
     features = measure_features(log.vectors, log.surface)
     basis = Basis.of(features(log.vectors, log.surface), log.surface.shape[1], settings.n_landmarks, seed)
-    outcomes = Outcomes.from_grid(log.label)
+    outcomes = Outcomes.from_grid(log.label, log.weight)
     state = _State.start(outcomes, min(settings.dim_embedding, outcomes.label.shape[1]), seed)
     path = []
     for i, noise in enumerate(noises):

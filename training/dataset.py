@@ -23,6 +23,7 @@ class Correctness:
 
     label: of shape (n_questions, n_models), the mean of a cell's observations in [0, 1]; NaN is unobserved.
     output_tokens: of shape (n_questions, n_models), mean tokens of the answers; NaN is unknown.
+    n_observations: of shape (n_questions, n_models), how many the mean is of, 0 where unobserved; none: one each.
     prompts, benchmarks, keys, groups, split: of length n_questions; groups are near-duplicate groups.
     model_names: of length n_models; prices: of shape (n_models, 2), USD per million input and output tokens.
     estimated_tokens: the models some of whose answers' tokens were not counted but taken from characters.
@@ -39,12 +40,15 @@ class Correctness:
     prices: NDArray[np.float64]
     watermark: int = 0
     estimated_tokens: frozenset[str] = frozenset()
+    n_observations: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n_questions, n_models = self.label.shape
         for name in ("prompts", "benchmarks", "keys", "groups", "split"):
             if len(getattr(self, name)) != n_questions:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries for {n_questions} questions")
+        if self.n_observations is not None and self.n_observations.shape != self.label.shape:
+            raise ValueError(f"n_observations of shape {self.n_observations.shape} for labels of {self.label.shape}")
         if len(self.model_names) != n_models or self.prices.shape != (n_models, 2):
             raise ValueError(f"{len(self.model_names)} names, prices {self.prices.shape} for {n_models} models")
         if len(set(self.model_names)) != n_models:
@@ -72,6 +76,8 @@ class Correctness:
         label[row, column] = cells["label"].to_numpy(dtype=np.float32)
         output_tokens = np.full_like(label, np.nan)
         output_tokens[row, column] = cells["output_tokens"].to_numpy(dtype=np.float32)
+        n_observations = np.zeros_like(label)
+        n_observations[row, column] = cells["n_observations"].to_numpy(dtype=np.float32)
         names = tuple(models["model_name"].astype(str))
         stated = cells.get("tokens_estimated", pd.Series(0, index=cells.index))
         estimated = np.unique(column[stated.to_numpy() > 0])
@@ -87,6 +93,7 @@ class Correctness:
             prices=models[["usd_per_1m_input", "usd_per_1m_output"]].to_numpy(dtype=np.float64),
             watermark=log.watermark,
             estimated_tokens=frozenset(names[m] for m in estimated),
+            n_observations=n_observations if (n_observations > 1).any() else None,
         )
 
     @property
@@ -120,14 +127,17 @@ class Correctness:
             prices=self.prices,
             watermark=self.watermark,
             estimated_tokens=self.estimated_tokens,
+            n_observations=None if self.n_observations is None else self.n_observations[rows],
         )
 
     def fingerprint(self) -> str:
-        """Name the data by its content: 16 hexadecimal digits over prompts, splits, models and labels."""
+        """Name the data by its content: 16 hexadecimal digits over prompts, splits, models, labels and repeats."""
         digest = hashlib.sha256()
         for texts in (self.prompts, self.model_names, self.split.tolist(), self.benchmarks.tolist()):
             _feed(digest, texts)
         digest.update(np.ascontiguousarray(self.label).tobytes())
+        if self.n_observations is not None:
+            digest.update(np.ascontiguousarray(self.n_observations).tobytes())
         return digest.hexdigest()[:16]
 
 

@@ -23,15 +23,19 @@ CHUNK = 2048  # questions worked on together, so that they stay in the cache
 
 @dataclass(frozen=True)
 class Outcomes:
-    """A grid of outcomes: label (N, M) with unobserved cells as 0, and weight (N, M), 0 where unobserved."""
+    """A grid of outcomes: label (N, M) with unobserved cells as 0, and weight (N, M), 0 where unobserved.
+
+    A weight other than 1 is of a mean over repeats, a binomial's share.
+    """
 
     label: Singles
     weight: Singles
 
     @classmethod
-    def from_grid(cls, label: NDArray[np.float32]) -> "Outcomes":
+    def from_grid(cls, label: NDArray[np.float32], weight: Singles | None = None) -> "Outcomes":
         observed = ~np.isnan(label)
-        return cls(np.where(observed, label, 0).astype(np.float32), observed.astype(np.float32))
+        label = np.where(observed, label, 0).astype(np.float32)
+        return cls(label, observed.astype(np.float32) if weight is None else np.where(observed, weight, 0))
 
 
 @dataclass(frozen=True)
