@@ -44,6 +44,7 @@ class Manifest(BaseModel):
     expected_output_tokens: each model's mean, none where unknown; output_tokens_estimated: whether these and the
     forecasts of lengths were taken from characters. parent: the artifact whose arrays it has but for the models in
     `onboarded`, which were folded in from few answers; watermark and metrics are then the parent's.
+    max_novelty: beyond it, a prompt lies outside what the logs cover; none where an earlier release never measured it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +61,7 @@ class Manifest(BaseModel):
     metrics: dict[str, Any]
     parent: str | None = None
     onboarded: tuple[str, ...] = ()
+    max_novelty: float | None = None
 
 
 @dataclass(frozen=True)

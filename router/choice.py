@@ -29,7 +29,8 @@ class Forecast:
     `low` and `high` bound it with 90%; `novelty` says how far the prompt lies outside what the logs cover, 0 to 1.
     `output_tokens` are how long each one's answer should be, none where unknown; empty where nothing was forecast.
     `abstention` says how sure a choice has to be for a limit on errors; none where that was never calibrated.
-    `doubt` says why it tells nothing of this prompt; none where it does.
+    `usual` is P(correct) of a prompt of which nothing is known; beyond `max_novelty`, none being no limit, that is all
+    that is known. `doubt` says why the forecast tells nothing of this prompt; none where it does.
     """
 
     p_correct: list[float]
@@ -39,24 +40,36 @@ class Forecast:
     high: tuple[float, ...] = ()
     novelty: float | None = None
     abstention: Abstention | None = None
+    usual: tuple[float, ...] = ()
+    max_novelty: float | None = None
+
+    def within(self, max_novelty: float | None) -> "Forecast":
+        """This forecast, or what is usual where the prompt is more novel than that, none being the artifact's limit."""
+        most = self.max_novelty if max_novelty is None else max_novelty
+        if self.doubt is not None or most is None or self.novelty is None or self.novelty <= most:
+            return self
+        doubt = f"outside what the logs cover, novelty {self.novelty:.3f} being above {most:.3f}"
+        return replace(self, p_correct=list(self.usual), doubt=doubt, output_tokens=(), low=(), high=())
 
 
 def forecast(artifact: Artifact, text: str) -> Forecast:
     """Encode a prompt and score it; an encoder that knows nothing of a text gives it the zero vector."""
-    vectors = artifact.encoder.encode([text])
-    seen, tokens = artifact.forecast_of(vectors, [text])
-    column: list[float] = seen.p_correct[0].tolist()
+    usual: list[float] = artifact.scorer.usual.tolist()
     if not text.strip():
-        return Forecast(column, EMPTY_TEXT)
+        return Forecast(usual, EMPTY_TEXT)
+    vectors = artifact.encoder.encode([text])
     if not vectors.any():
-        return Forecast(column, UNKNOWN_TEXT)
+        return Forecast(usual, UNKNOWN_TEXT)
+    seen, tokens = artifact.forecast_of(vectors, [text])
     return Forecast(
-        column,
+        seen.p_correct[0].tolist(),
         output_tokens=tuple(None if isnan(n) else n for n in tokens[0].tolist()),
         low=tuple(seen.low[0].tolist()),
         high=tuple(seen.high[0].tolist()),
         novelty=float(seen.novelty[0]),
         abstention=artifact.abstention,
+        usual=tuple(usual),
+        max_novelty=artifact.manifest.max_novelty,
     )
 
 
@@ -84,6 +97,7 @@ def choose(
     NoEligibleModelError where all break the request's limits, NoModelReliableError where none is sure enough.
     """
     seen = observed or Observed()
+    forecast = forecast.within(request.policy.max_novelty)
     options = {entry.name: option(entry, request, forecast) for entry in entries}
     over = {name: why for name, o in options.items() if (why := over_limits(o, request, seen)) is not None}
     reasons = {**reasons, **over}
@@ -172,7 +186,7 @@ def _first(
     elif forecast.doubt is None:
         return (), None
     elif policy.default_model is None:
-        return (), f"{forecast.doubt}: forecast of an empty prompt"
+        return (), f"{forecast.doubt}: by each model's usual P(correct), there being no `policy.default_model`"
     else:
         wanted = (policy.default_model,)
     names = tuple(pool.by_name[name].name if name in pool.by_name else name for name in wanted)
@@ -192,7 +206,7 @@ def explain(
     """
     able = eligible if pool.routable else imaginable
     entries, reasons = able(pool, request, observed or Observed())
-    seen = forecast(artifact, request.text)
+    seen = forecast(artifact, request.text).within(request.policy.max_novelty)
     asked = {entry.name for entry in entries}
     out = [option(e, request, seen, e.reason) for e in pool.entries if e.reason and e.name not in asked]
     decision = choose(request, request_id, pool, entries, reasons, seen, observed)

@@ -33,7 +33,8 @@ class Policy:
 
     quality: the most likely correct. balanced: the highest P(correct) - usd_weight x expected cost in USD, so that
     1 / usd_weight is what a correct answer is worth. cheapest: the cheapest with P(correct) >= min_p_correct. fixed:
-    those that the caller puts first, whatever the forecast. `default_model` is asked where no forecast can be made.
+    those that the caller puts first, whatever the forecast. `default_model` is asked where no forecast can be made: the
+    text is empty, or more novel to the logs than `max_novelty`, none being what the artifact says.
     `max_error` bounds the share of wrong ones among the answers of `quality`: where no model is sure enough for it, the
     request is refused or goes to the default model, as `abstain` says.
     """
@@ -44,6 +45,7 @@ class Policy:
     default_model: str | None = None
     max_error: float | None = None
     abstain: Abstain = "refuse"
+    max_novelty: float | None = None
 
     @property
     def error_limit(self) -> float | None:

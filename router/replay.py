@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from router.artifact import Artifact
+from router.choice import forecast
 from router.policy import Candidate, Policy, rank
 
 
@@ -47,7 +48,7 @@ def replay(row: Mapping[str, Any], artifact: Artifact | None = None) -> Replay:
     made = Replay(row["id"], row["first_choice"], order[0], order == [c.model for c in candidates])
     if artifact is None or row["prompt"] is None:
         return made
-    p_correct = artifact.p_correct([row["prompt"]])[0].tolist()
+    p_correct = forecast(artifact, row["prompt"]).within(inputs["policy"].get("max_novelty")).p_correct
     again = [
         candidate if column is None else replace(candidate, p_correct=p_correct[column])
         for candidate, column in zip(candidates, inputs["columns"], strict=True)

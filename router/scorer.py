@@ -220,6 +220,12 @@ class Scorer:
         """Forecast from raw vectors (N, dim_vector) and surfaces (N, n_surface): probabilities of shape (N, M)."""
         return self._calibrate(self.logits(self.embed(vectors, surface)))
 
+    @cached_property
+    def usual(self) -> Floats:
+        """P(correct) of every model on a prompt of which nothing is known, of shape (M,): the mean embedding's."""
+        usual: Floats = self._calibrate(self.logits(self.prior_mean[None]))[0]
+        return usual
+
     def forecast(self, vectors: Singles, surface: Singles) -> "Forecast":
         """Forecast with intervals, from raw vectors (N, dim_vector) and surfaces (N, n_surface)."""
         points = self.features(vectors, surface)

@@ -67,6 +67,9 @@ class PolicySection(Section):
     default_model: str | None = Field(None, description="asked where no forecast can be made, and by policy fixed")
     max_error: float | None = Field(None, ge=0, le=1, description="of the answers of policy quality")
     abstain: Abstain = "refuse"
+    max_novelty: float | None = Field(
+        None, ge=0, le=1, description="a prompt more novel than this is not forecast; default: as the artifact says"
+    )
 
     @model_validator(mode="after")
     def _fixed_has_a_model(self) -> "PolicySection":
@@ -85,7 +88,8 @@ class PolicySection(Section):
         return self
 
     def policy(self) -> Policy:
-        return Policy(self.name, self.usd_weight, self.min_p_correct, self.default_model, self.max_error, self.abstain)
+        limits = (self.max_error, self.abstain, self.max_novelty)
+        return Policy(self.name, self.usd_weight, self.min_p_correct, self.default_model, *limits)
 
 
 class UpstreamSection(Section):

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Engine
 
 from data.database import ready_engine
+from router.replay import replay
 from tests.serving import A_SUM, Gateway, entry, planted_artifact, register, run_gateway, settings
 from tests.upstreams import Upstream, run_upstream
 
@@ -185,7 +186,31 @@ def test_with_nothing_to_encode_the_decision_says_so(gateway: Gateway) -> None:
     answer = post(gateway, {"model": "auto", "messages": [{"role": "system", "content": "be kind"}]})
     assert answer.status_code == 200
     row = gateway.decision(answer.headers["x-request-id"])
-    assert row["policy_settings"]["note"] == "no user text to encode: forecast of an empty prompt"
+    why = "by each model's usual P(correct), there being no `policy.default_model`"
+    assert row["policy_settings"]["note"] == f"no user text to encode: {why}"
+    assert [c["p_correct"] for c in row["candidates"]] == pytest.approx([0.663, 0.5], abs=1e-3)
+
+
+NEW = "novelty 1.000 being above 0.500"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [(A_SUM, f"outside what the logs cover, {NEW}"), (" ", "no user text to encode")]
+)
+def test_what_the_logs_do_not_cover_goes_to_the_default_model(
+    engine: Engine, upstream: Upstream, text: str, why: str
+) -> None:
+    pool = [entry(name, upstream.url("good")) for name in FORECASTS]
+    policy = {"default_model": "poet", "max_novelty": 0.5}  # a planted artifact covers nothing
+    with run_gateway(engine, settings(pool, policy=policy, recording={"prompts": "full"})) as gateway:
+        explained = httpx.post(f"{gateway.base_url}/route", json=chat(text=text)).json()
+        answer = post(gateway, chat(text=text))
+        row = gateway.decision(answer.headers["x-request-id"])
+        again = replay(row, gateway.app.state.watch.current.artifact)
+    assert (again.same, again.forecast_difference) == (True, 0.0)
+    assert (answer.json()["model"], explained["model"]) == ("poet", "poet")
+    assert row["policy_settings"]["note"] == explained["note"] == f"{why}: the default model"
+    assert row["first_choice"] == "poet"
 
 
 def test_a_lone_surrogate_is_routed_like_any_text(gateway: Gateway) -> None:

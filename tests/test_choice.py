@@ -54,6 +54,36 @@ def test_the_cheapest_is_who_answers_this_prompt_shortly() -> None:
     assert chosen(pool, Forecast([0.9, 0.9], output_tokens=(300.0, 200.0)), request()) == ["b", "a"]
 
 
+def test_beyond_the_limit_on_novelty_only_what_is_usual_counts() -> None:
+    pool = pool_of(priced("a", 0), priced("b", 1))
+    seen = Forecast([0.9, 0.2], low=(0.8, 0.1), high=(1.0, 0.3), novelty=0.7, usual=(0.5, 0.6), max_novelty=0.6)
+    wanted = request(policy="quality")
+    decision = choose(wanted, "r", pool, pool.routable, {}, seen)
+    assert [(o.entry.name, o.p_correct, o.interval) for o in decision.options] == [("b", 0.6, None), ("a", 0.5, None)]
+    assert decision.note is not None
+    assert decision.note.startswith(
+        "outside what the logs cover, novelty 0.700 being above 0.600: by each model's usual"
+    )
+    assert chosen(pool, replace(seen, novelty=0.6), wanted) == ["a", "b"]
+    assert chosen(pool, replace(seen, max_novelty=None), wanted) == ["a", "b"]  # as earlier artifacts say
+
+
+@pytest.mark.parametrize(("limit", "first"), [(0.65, "b"), (0.75, "a"), (1.0, "a")])
+def test_the_configuration_may_set_the_limit_on_novelty(limit: float, first: str) -> None:
+    pool = pool_of(priced("a", 0), priced("b", 1))
+    seen = Forecast([0.9, 0.2], novelty=0.7, usual=(0.5, 0.6), max_novelty=0.6)
+    wanted = request(policy="quality")
+    policy = replace(wanted.policy, max_novelty=limit)
+    wanted = replace(wanted, overrides=replace(wanted.overrides, policy=policy))
+    assert chosen(pool, seen, wanted)[0] == first
+
+
+def test_a_prompt_without_text_is_forecast_by_what_is_usual(artifact: Artifact) -> None:
+    seen = forecast(artifact, " \n")
+    assert seen.p_correct == pytest.approx([0.9, 0.8], abs=1e-6)
+    assert seen.doubt == "no user text to encode"
+
+
 def test_an_unknown_length_is_left_out_by_its_own_reason() -> None:
     pool = pool_of(priced("a", 0, expected_output_tokens=None), priced("b", 1, usd_per_1m_input=None), priced("c", 2))
     seen = Forecast([0.9] * 3, output_tokens=(None, 5.0, 5.0))

@@ -299,7 +299,8 @@ def test_novelty_is_the_process_s_own_variance() -> None:
 def test_intervals_hold_the_forecast_and_widen_out_of_coverage() -> None:
     truth = planted_log(600, 5)
     data, vectors = Correctness.from_log(truth.log), vectors_of(truth)
-    scorer, surface = fit_scorer(data, vectors, settings=QUICK).scorer, describe(data.prompts)
+    fitted, surface = fit_scorer(data, vectors, settings=QUICK), describe(data.prompts)
+    scorer = fitted.scorer
     known = scorer.forecast(vectors, surface)
     assert np.array_equal(known.p_correct, scorer.p_correct(vectors, surface))
     assert (known.low < known.p_correct).all()
@@ -307,6 +308,15 @@ def test_intervals_hold_the_forecast_and_widen_out_of_coverage() -> None:
     strange = scorer.forecast(-vectors[:50], surface[:50] + 9)
     assert strange.novelty.min() > 0.8 > 0.3 > known.novelty.max()
     assert np.median(strange.high - strange.low) > 1.5 * np.median(known.high - known.low)
+    unseen = known.novelty[data.part("test")]
+    assert strange.novelty.min() > fitted.max_novelty > np.quantile(unseen, 0.95)
+
+
+def test_what_is_usual_is_about_each_models_share_of_right_answers() -> None:
+    truth = planted_log(600, 5)
+    data, vectors = Correctness.from_log(truth.log), vectors_of(truth)
+    scorer = fit_scorer(data, vectors, settings=QUICK).scorer
+    assert np.corrcoef(scorer.usual, truth.p.mean(axis=0))[0, 1] > 0.9
 
 
 def test_what_a_fit_says_of_abstaining_holds_on_test() -> None:

@@ -43,6 +43,8 @@ def test_the_artifact_is_registered_and_not_promoted(sqlite_engine: Engine, tmp_
     manifest = trained.artifact.manifest
     assert (row.id, row.data_fingerprint) == (trained.artifact.id, manifest.data_fingerprint)
     assert row.outcome_watermark == manifest.outcome_watermark == 600
+    assert manifest.max_novelty is not None
+    assert 0 < manifest.max_novelty <= 1
     assert row.metrics["default"] == "embedrouter"
     assert queries.champion(sqlite_engine) is None
 

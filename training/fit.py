@@ -27,6 +27,7 @@ from training.promises import Misses, like_questions
 Floats = NDArray[np.float64]
 
 LARGEST_LOGIT = 13.8  # beyond it a loss no longer grows: one in a million
+COVERED = 0.99  # share of held-out questions that the logs are said to cover
 MANY_CELLS = 2_000_000  # a grid from which on a second thread pays
 
 
@@ -37,7 +38,8 @@ class Fitted:
     rows: the train and val questions with outcomes, as row numbers of the data; questions: their embeddings' posterior
     given text and outcomes; noise: the text side's level that cross-validation chose; nll_by_noise: each level's loss;
     nll_by_forest_share: the calibrated loss at that level by the forest's share; interval_scale: how much wider
-    intervals are than the process would have them, so that they hold; abstention: how sure a choice has to be.
+    intervals are than the process would have them, so that they hold; abstention: how sure a choice has to be;
+    max_novelty: what one in a hundred of the questions exceeded while it was held out.
     """
 
     scorer: Scorer
@@ -48,6 +50,7 @@ class Fitted:
     nll_by_noise: dict[float, float]
     nll_by_forest_share: dict[float, float]
     abstention: Abstention
+    max_novelty: float
 
 
 def fit_scorer(data: Correctness, vectors: Vectors, seed: int = 0, settings: FitSettings | None = None) -> Fitted:
@@ -82,7 +85,8 @@ def fit_scorer(data: Correctness, vectors: Vectors, seed: int = 0, settings: Fit
         best = int(by_share.sum(axis=1).argmin())
         own = fit_own(calibrated[best], log.label)
         closed = [_close(step.scorer, shares[best], platts[best], own) for step in steps]
-        width = _interval_scale(log, folds, closed, seed)
+        unseen = _forecast_unseen(log, folds, closed)
+        width = _interval_scale(log, closed[0], unseen, seed)
         last = _fit_all(log, settings.noises[level], shares[best], seed, settings)
     held_out = expit(calibrated[best] * own[:, 0] + own[:, 1])  # (N, M)
     n_cells = np.count_nonzero(~np.isnan(log.label))
@@ -95,6 +99,7 @@ def fit_scorer(data: Correctness, vectors: Vectors, seed: int = 0, settings: Fit
         nll_by_noise=dict(zip(settings.noises, (by_noise.sum(axis=1) / n_cells).tolist(), strict=True)),
         nll_by_forest_share=dict(zip(shares, (by_share.sum(axis=1) / n_cells).tolist(), strict=True)),
         abstention=calibrate_abstention(held_out, log.label, data.groups[rows], seed),
+        max_novelty=float(np.quantile(unseen.novelty, COVERED)),
     )
 
 
@@ -159,21 +164,25 @@ def _cross_fit(log: Log, folds: NDArray[np.int64], scorers: Sequence[Sequence[Sc
     return logits
 
 
-def _interval_scale(log: Log, folds: NDArray[np.int64], scorers: Sequence[Scorer], seed: int) -> float:
-    """By what factor intervals must be wider, so that they hold the shares of right answers among like questions."""
+def _forecast_unseen(log: Log, folds: NDArray[np.int64], scorers: Sequence[Scorer]) -> Forecast:
+    """Forecast each fold by the scorer that was fitted without it."""
     parts = []
     for k, scorer in zip(np.unique(folds), scorers, strict=True):
         held_out = log.rows(folds == k)
         parts.append((np.flatnonzero(folds == k), scorer.forecast(held_out.vectors, held_out.surface)))
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-    forecast = Forecast(
+    return Forecast(
         *(
             np.concatenate([getattr(part, name) for _, part in parts])[order]
             for name in ("p_correct", "low", "high", "novelty")
         )
     )
-    points = scorers[0].features(log.vectors, log.surface)
-    return Misses.of(log.label, forecast, like_questions(points, seed=seed)).scale()
+
+
+def _interval_scale(log: Log, scorer: Scorer, unseen: Forecast, seed: int) -> float:
+    """By what factor intervals must be wider, so that they hold the shares of right answers among like questions."""
+    points = scorer.features(log.vectors, log.surface)
+    return Misses.of(log.label, unseen, like_questions(points, seed=seed)).scale()
 
 
 def _loss_by_question(logits: Singles, label: NDArray[np.float32]) -> Floats:

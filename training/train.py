@@ -74,7 +74,7 @@ def _train(engine: Engine, artifacts_root: Path, encoder_spec: str, seed: int, o
     on_progress("writing the artifact")
     fitted = comparison.fitted
     figures = comparison.figures | {"fit": _choices(fitted)}
-    manifest = _manifest(data, encoder, encoder_spec, figures, seed)
+    manifest = _manifest(data, encoder, encoder_spec, figures, seed, round(fitted.max_novelty, 6))
     pace = fit_pace(queries.timings(engine), data.model_names)
     costs = Costs(comparison.lengths.forecaster, pace)
     questions = LoggedQuestions.of(data.keys[fitted.rows], fitted.questions.mean, fitted.questions.covariance)
@@ -102,7 +102,9 @@ def read_correctness(engine: Engine) -> Correctness:
     return data
 
 
-def _manifest(data: Correctness, encoder: Encoder, encoder_spec: str, figures: dict[str, Any], seed: int) -> Manifest:
+def _manifest(
+    data: Correctness, encoder: Encoder, encoder_spec: str, figures: dict[str, Any], seed: int, max_novelty: float
+) -> Manifest:
     tokens = mean_output_tokens(data)
     return Manifest(
         model_names=data.model_names,
@@ -114,6 +116,7 @@ def _manifest(data: Correctness, encoder: Encoder, encoder_spec: str, figures: d
         outcome_watermark=data.watermark,
         seed=seed,
         metrics=_without_timings(figures),
+        max_novelty=max_novelty,
     )
 
 
