@@ -65,4 +65,6 @@ class Access:
             if logger.isEnabledFor(level):
                 latency_ms = round((perf_counter() - started) * 1e3, 3)
                 fields = {"method": scope["method"], "endpoint": endpoint, "status": status, "latency_ms": latency_ms}
+                if (error := scope["state"].get("error")) is not None:
+                    said["error"] = error
                 logger.log(level, "request", extra={"fields": {"request_id": request_id, **fields, **said}})

@@ -20,6 +20,7 @@ from router.errors import ApiError, InternalError, InvalidRequestError
 from router.evidence_index import EvidenceIndex
 from router.feedback import FeedbackIntake
 from router.keys import Keys
+from router.logs import Secrets
 from router.metrics import Metrics
 from router.observed import Observed
 from router.record import Recorder
@@ -29,12 +30,14 @@ from router.state import state_folder
 from router.upstream import Upstreams
 
 
-def create_app(settings: Settings, engine: Engine, *, simulated_base_url: str | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, engine: Engine, *, simulated_base_url: str | None = None, secrets: Secrets | None = None
+) -> FastAPI:
     """Build the application; its lifespan opens the upstream client and starts the recorder and the champion's watch.
 
-    `simulated_base_url` stands in as the upstream of every model that has none.
+    `simulated_base_url` stands in as the upstream of every model that has none; `secrets` learns the upstreams' keys.
     """
-    watch = ChampionWatch(engine, settings, simulated_base_url=simulated_base_url)
+    watch = ChampionWatch(engine, settings, simulated_base_url=simulated_base_url, secrets=secrets)
     metrics = Metrics()
 
     @asynccontextmanager
@@ -78,9 +81,10 @@ def create_app(settings: Settings, engine: Engine, *, simulated_base_url: str | 
     return app
 
 
-async def api_error(_: Request, error: Exception) -> Json:
-    """Answer with an error of ours."""
+async def api_error(request: Request, error: Exception) -> Json:
+    """Answer with an error of ours; the access log names it too, as no decision may."""
     assert isinstance(error, ApiError)
+    request.state.error = error.code
     return Json(error.body(), error.status, error.headers())
 
 
@@ -90,6 +94,7 @@ async def http_error(request: Request, error: Exception) -> Json:
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
     message = f"{error.detail}: {request.method} {request.url.path}"
     refusal = InvalidRequestError(message, status=error.status_code, code=code)
+    request.state.error = code
     return Json(refusal.body(), refusal.status, dict(error.headers or {}))
 
 

@@ -22,6 +22,7 @@ from data.errors import EmbedRouterError
 from data.queries import ChampionRow, ModelRow, champion, pool_models, retired_models
 from router.artifact import Artifact, read_artifact
 from router.errors import ArtifactError
+from router.logs import Secrets
 from router.pool import EMPTY, Pool, join_pool
 from router.settings import Settings
 from router.state import LastSeen, read_last_seen, state_folder, write_last_seen
@@ -53,11 +54,13 @@ class ChampionWatch:
         *,
         simulated_base_url: str | None = None,
         environ: Mapping[str, str] = os.environ,
+        secrets: Secrets | None = None,
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._simulated_base_url = simulated_base_url
         self._environ = environ
+        self._secrets = secrets or Secrets()
         self._state = state_folder(settings.state_dir, engine.url)
         self._models: Sequence[ModelRow] = ()
         self._stopping = threading.Event()
@@ -123,6 +126,7 @@ class ChampionWatch:
             artifact = read_artifact(self._folder(row))
             artifact.p_correct(["the first prompt is the slow one"])
         pool = join_pool(self._settings.pool, models, artifact, self._environ, self._simulated_base_url)
+        self._secrets.add(e.upstream.key for e in pool.entries if e.upstream is not None and e.upstream.key)
         before, made_at = self.current.artifact, row.made_at if row else None
         self.current, self._models = Champion(artifact, pool, made_at), models
         if artifact is not None and artifact is not before:

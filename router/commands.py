@@ -60,7 +60,8 @@ def serve(
     settings = load_settings(config)
     host, port = host or settings.server.host, settings.server.port if port is None else port
     settings.check_exposure(host)
-    configure_logs(settings.logs, secrets_of(settings))
+    secrets = secrets_of(settings)
+    configure_logs(settings.logs, secrets)
     with ExitStack() as stack:
         engine = serving_engine(settings, database)
         stack.callback(engine.dispose)
@@ -74,7 +75,7 @@ def serve(
             from router.simulator import run_simulator
 
             simulated = stack.enter_context(run_simulator(simulated_models(settings, engine)))
-        app = create_app(settings, engine, simulated_base_url=simulated)
+        app = create_app(settings, engine, simulated_base_url=simulated, secrets=secrets)
         admin_url = stack.enter_context(serve_in_thread(create_admin(app.state.metrics), admin_port, "--admin-port"))
         server = uvicorn.Server(
             uvicorn.Config(

@@ -7,7 +7,7 @@ example, it is blotted out.
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
@@ -36,23 +36,35 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, separators=(",", ":"), default=str)
 
 
+class Secrets:
+    """What no line may show. It grows with the pool: an upstream's key may come from the environment at any time."""
+
+    def __init__(self, held: Iterable[str] = ()) -> None:
+        self.held: tuple[str, ...] = ()
+        self.add(held)
+
+    def add(self, secrets: Iterable[str]) -> None:
+        """Hold more of them, the longest first: one may stand within another."""
+        self.held = tuple(sorted({*self.held, *secrets}, key=lambda secret: (-len(secret), secret)))
+
+
 class Blotting(logging.Formatter):
     """Another formatter's lines without any of the secrets."""
 
-    def __init__(self, formatter: logging.Formatter, secrets: Sequence[str]) -> None:
+    def __init__(self, formatter: logging.Formatter, secrets: Secrets) -> None:
         super().__init__()
         self._formatter = formatter
-        self._secrets = sorted(secrets, key=len, reverse=True)
+        self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
         line = self._formatter.format(record)
-        for secret in self._secrets:
+        for secret in self._secrets.held:
             if secret in line:
                 line = line.replace(secret, BLOT)
         return line
 
 
-def configure_logs(logs: Logs, secrets: Sequence[str]) -> None:
+def configure_logs(logs: Logs, secrets: Secrets) -> None:
     """Send every log of this process to stderr in the configured format."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Blotting(JsonFormatter() if logs.format == "json" else logging.Formatter(TEXT), secrets))
@@ -61,8 +73,8 @@ def configure_logs(logs: Logs, secrets: Sequence[str]) -> None:
     logging.getLogger("router.access").setLevel(logging.INFO if logs.requests else logging.WARNING)
 
 
-def secrets_of(settings: Settings) -> list[str]:
+def secrets_of(settings: Settings) -> Secrets:
     """The secrets that the configuration holds."""
     upstreams = [entry.upstream.api_key for entry in settings.pool if entry.upstream is not None]
     held = [settings.master_key, *(key.key for key in settings.keys), *upstreams]
-    return [secret.get_secret_value() for secret in held if secret is not None]
+    return Secrets(secret.get_secret_value() for secret in held if secret is not None)

@@ -29,6 +29,7 @@ DONE = b"[DONE]"
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
 DRAIN_S = 0.05
+STALE_S = 0.25  # a round trip to a far upstream, and less than any answer takes
 MAX_REPLY_BYTES = 64 * 1024 * 1024  # far more than any completion; without an end, it would fill the memory
 MAX_HELD = 1000  # chunks before the first content
 LARGE_BODY = 1024 * 1024  # a larger one is written piece by piece: all at once, it would hold the event loop
@@ -230,8 +231,9 @@ class Upstreams:
         headers = {"content-type": JSON, "accept": accept, "accept-encoding": "identity", "user-agent": "embedrouter"}
         if upstream.key is not None:
             headers["authorization"] = f"Bearer {upstream.key}"
+        loop = asyncio.get_running_loop()
         for _ in range(2):
-            way = Way()
+            way, sent_at = Way(), loop.time()
             data = body if len(body) <= LARGE_BODY else io.BytesIO(body)
             try:
                 async with _until(due):
@@ -239,8 +241,10 @@ class Upstreams:
                         url, data=data, headers=headers, allow_redirects=False, trace_request_ctx=way
                     )
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                # a kept connection that the upstream had closed meanwhile: nothing was answered, so ask on a new one
-                if not way.reused or isinstance(error, aiohttp.ClientConnectorError):
+                # A kept connection that the upstream had closed meanwhile says so at once: it took nothing, so ask on
+                # a new one. One that breaks later broke over this request, which may have been worked on: never twice.
+                stale = way.reused and loop.time() - sent_at < STALE_S
+                if not stale or isinstance(error, aiohttp.ClientConnectorError):
                     raise
         raise UpstreamError("reset", "it closed every kept connection")
 

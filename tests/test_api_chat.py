@@ -3,8 +3,10 @@
 import json
 import math
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import pytest
 from sqlalchemy import Engine
 
 from data.database import ready_engine
+from router.artifact import Artifact
+from router.choice import Forecast, forecast
 from router.replay import replay
 from tests.serving import A_SUM, Gateway, entry, planted_artifact, register, run_gateway, settings
 from tests.upstreams import Upstream, run_upstream
@@ -320,6 +324,69 @@ def test_a_client_that_leaves_ends_the_upstreams_call(
     upstream.wait_until_left(n_left + 1)
     row = gateway.decision(request_id)
     assert (row["status"], row["error"], row["streamed"]) == (499, "client_closed", stream)
+
+
+def leave(gateway: Gateway, content: bytes, request_id: str, after: Callable[[], bool]) -> None:
+    """Send a request, and close the connection as soon as something has happened."""
+    url = httpx.URL(gateway.url)
+    headers = f"host: x\r\nx-request-id: {request_id}\r\ncontent-length: {len(content)}\r\n\r\n"
+    with socket.create_connection((url.host, url.port or 0)) as connection:
+        connection.sendall(f"POST /v1/chat/completions HTTP/1.1\r\n{headers}".encode() + content)
+        until(after)
+
+
+def until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_client_that_leaves_while_an_upstream_is_connected_to_ends_that(engine: Engine) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = [socket.socket() for _ in range(3)]  # its queue is full: who asks next gets no answer
+        try:
+            for filler in fillers:
+                filler.setblocking(False)
+                filler.connect_ex(listener.getsockname())
+            pool = [entry("calculator", f"http://127.0.0.1:{listener.getsockname()[1]}/v1")]
+            with run_gateway(engine, settings(pool, timeouts={"connect_s": 60})) as gateway:
+                since = time.monotonic()
+                leave(gateway, json.dumps(chat()).encode(), "left-connecting", lambda: time.monotonic() > since + 0.3)
+                row = gateway.decision("left-connecting")
+        finally:
+            for filler in fillers:
+                filler.close()
+    assert (row["status"], row["error"], row["answered_by"]) == (499, "client_closed", None)
+    assert [attempt["error"] for attempt in row["attempts"]] == ["client_closed"]
+
+
+def test_a_prompt_whose_client_leaves_before_its_turn_is_never_encoded(
+    gateway: Gateway, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    turn = threading.Event()
+
+    def slow(artifact: Artifact, text: str) -> Forecast:
+        encoded.append(text)
+        assert turn.wait(10)
+        return forecast(artifact, text)
+
+    monkeypatch.setattr("router.service.forecast", slow)
+    n_asked = len(upstream.asked)
+    with ThreadPoolExecutor() as others:
+        first = others.submit(post, gateway, chat())
+        until(lambda: bool(encoded))  # it holds the encoder
+        service, in_flight = gateway.app.state.service, gateway.app.state.metrics.in_flight
+        leave(gateway, json.dumps(chat(text="a poem")).encode(), "left", lambda: service.encoder_queue_depth > 0)
+        until(lambda: in_flight._value.get() == 1)  # the router has seen it leave
+        turn.set()
+        assert first.result().status_code == 200
+    assert post(gateway, chat()).status_code == 200
+    assert encoded == [A_SUM, A_SUM]
+    assert len(upstream.asked) - n_asked == 2
 
 
 def test_a_client_that_leaves_during_a_fallback_ends_that_too(engine: Engine, upstream: Upstream) -> None:

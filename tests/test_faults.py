@@ -20,7 +20,14 @@ REFUSE = "refuse"
 KEY = "sk-upstream-secret"
 TIMEOUTS = {"connect_s": 1, "first_token_s": 1, "between_chunks_s": 1, "total_s": 3}
 SOUND = {"good", "once", "respond", "complete", "response-fails", "chat-only", "no-temperature", "cool", "tools"}
-SOUND |= {"no-stream-options", "small", "small-200", "stream-uneven", "stream-pauses"}  # or tried in other tests
+SOUND |= {
+    "good-then-dies",
+    "no-stream-options",
+    "small",
+    "small-200",
+    "stream-uneven",
+    "stream-pauses",
+}  # or tried in other tests
 FAULTS = sorted(BEHAVIOURS.keys() - SOUND)
 
 

@@ -15,10 +15,22 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from data.database import ready_engine
+from data.store import set_model
 from router.admin import create_admin
+from router.champion import ChampionWatch
 from router.logs import Blotting, JsonFormatter, secrets_of
 from router.loopback import serve_in_thread
-from tests.serving import A_POEM, A_SUM, Gateway, entry, planted_artifact, register, run_gateway, settings
+from tests.serving import (
+    A_POEM,
+    A_SUM,
+    Gateway,
+    entry,
+    planted_artifact,
+    planted_engine,
+    register,
+    run_gateway,
+    settings,
+)
 from tests.upstreams import run_upstream
 
 NAMES = {
@@ -115,6 +127,21 @@ def test_waiting_records_are_seen(gateway: Gateway) -> None:
     gateway.decisions(3)
 
 
+def test_a_request_that_is_refused_before_any_choice_is_no_decision_but_its_line_says_why(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "router.access"):
+        refused = ask(gateway, A_SUM, embedrouter={"max_cost_usd": 0.0})
+        answered = ask(gateway, A_POEM)
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (400, "no_eligible_model")
+    assert "x-embedrouter-decision-id" not in refused.headers
+    assert [row["request_id"] for row in gateway.decisions(1)] == [answered.headers["x-request-id"]]
+    fields = [line.fields for line in caplog.records if hasattr(line, "fields")]
+    (said,) = [line for line in fields if line["request_id"] == refused.headers["x-request-id"]]
+    assert (said["status"], said["error"]) == (400, "no_eligible_model")
+
+
 def record(message: str, **extra: object) -> logging.LogRecord:
     made = logging.makeLogRecord({"name": "router.x", "levelname": "INFO", "msg": message, **extra})
     made.levelname = "INFO"
@@ -131,9 +158,23 @@ def test_a_log_line_is_one_json_object() -> None:
 def test_a_secret_in_a_log_line_is_blotted_out() -> None:
     pool = [entry("a", "http://127.0.0.1:1/v1", key="sk-upstream")]
     secrets = secrets_of(settings(pool, master_key="sk-ours", keys=[{"name": "app", "key": "sk-ours-2"}]))
-    assert sorted(secrets) == ["sk-ours", "sk-ours-2", "sk-upstream"]
+    assert secrets.held == ("sk-upstream", "sk-ours-2", "sk-ours")
     line = Blotting(JsonFormatter(), secrets).format(record("sent sk-upstream, sk-ours-2 and sk-ours"))
     assert json.loads(line)["message"] == "sent ***, *** and ***"
+
+
+def test_a_key_from_the_environment_is_blotted_out_as_soon_as_the_pool_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATE_KEY", "sk-late")
+    secrets = secrets_of(settings())
+    formatter = Blotting(JsonFormatter(), secrets)
+    with planted_engine(tmp_path, {"calculator": (0.9, 0.3)}) as engine:
+        watch = ChampionWatch(engine, settings(), secrets=secrets)
+        assert secrets.held == ()
+        set_model(engine, "calculator", upstream_url="http://127.0.0.1:9/v1", upstream_key_env="LATE_KEY")
+        watch.refresh()
+    assert json.loads(formatter.format(record("sent sk-late")))["message"] == "sent ***"
 
 
 def test_serve_logs_json_with_request_ids_and_without_prompts_or_keys(tmp_path: Path) -> None:

@@ -156,6 +156,28 @@ async def test_a_connection_that_went_stale_is_replaced(client: Upstreams, serve
         await asyncio.sleep(0.1)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_that_an_upstream_worked_on_is_never_sent_to_it_twice(
+    server: upstreams.Upstream, stream: bool
+) -> None:
+    n_asked = len(server.asked)
+    upstream = Upstream(server.url("good-then-dies"), "m")
+    async with Upstreams(Timeouts(connect_s=1, first_token_s=5, total_s=5)) as client:
+        await client.complete(upstream, CHAT, body(), client.deadline())  # the connection is kept
+        send = client.stream if stream else client.complete
+        with pytest.raises(UpstreamError) as raised:
+            await send(upstream, CHAT, body(stream=stream), client.deadline())
+    assert (raised.value.code, len(server.asked) - n_asked) == ("reset", 2)
+
+
+@pytest.mark.parametrize("behaviour", ["reset", "truncated", "garbage", "hang"])
+async def test_on_a_new_connection_a_request_is_sent_once(server: upstreams.Upstream, behaviour: str) -> None:
+    n_asked = len(server.asked)
+    async with Upstreams(Timeouts(connect_s=1, first_token_s=0.5, total_s=5)) as client:
+        await failure(client, server.url(behaviour), stream=False)
+    assert server.behaviours()[n_asked:] == [behaviour]
+
+
 async def chunks_of(client: Upstreams, url: str) -> list[dict[str, object] | None]:
     stream = await client.stream(Upstream(url, "m", KEY), CHAT, body(stream=True), client.deadline())
     assert isinstance(stream, ReplyStream)

@@ -367,6 +367,15 @@ async def _slow(talk: Talk) -> None:
     await _good(talk)
 
 
+async def _good_then_dies(talk: Talk) -> None:
+    """Answer the first request of a connection; work on the second for a while, and break down over it."""
+    if talk.upstream.behaviours().count("good-then-dies") % 2:
+        await _good(talk)
+        return
+    await asyncio.sleep(0.4)
+    talk.reset()
+
+
 async def _once(talk: Talk) -> None:
     """Answer, then close the connection that the caller believes to be kept."""
     await _good(talk)
