@@ -41,8 +41,10 @@ class FitSettings:
     n_landmarks: int = 1500
     noises: Sequence[float] = (1e5, 64.0, 4.0, 2.0, 1.0, 0.5)  # a path: each starts where the one before ended
     forest_shares: Sequence[float] = (0.0, 0.3, 0.6)
-    n_rounds: int = 12
+    n_rounds: int = 30
     n_more_rounds: int = 5  # of a warm start
+    n_coarse: int = 4096  # of more than twice as many questions, so many are learned from first
+    n_fine_rounds: int = 8  # and then all of them in these rounds
     n_folds: int = 3
 
 
@@ -76,6 +78,7 @@ class Step:
     """
 
     scorer: Scorer
+    models: Models
     questions: Posterior
     span: Span
     noise: float
@@ -98,15 +101,32 @@ def fit_path(log: Log, noises: Sequence[float], seed: int, settings: FitSettings
     features = measure_features(log.vectors, log.surface)
     basis = Basis.of(features(log.vectors, log.surface), log.surface.shape[1], settings.n_landmarks, seed)
     outcomes = Outcomes.from_grid(log.label, log.weight)
-    state = _State.start(outcomes, min(settings.dim_embedding, outcomes.label.shape[1]), seed)
+    state = _State.start(len(log.label), _start_models(log, noises[0], seed, settings))
+    first_rounds = settings.n_fine_rounds if _is_large(log, settings) else settings.n_rounds
     path = []
     for i, noise in enumerate(noises):
         text = Smoother.of(basis, noise)
-        for r in range(settings.n_more_rounds if i else settings.n_rounds):
+        for r in range(settings.n_more_rounds if i else first_rounds):
             state = state.alternate(outcomes, text, steps=LATER_STEPS if i or r else FIRST_STEPS)
         questions = state.questions(outcomes)
-        path.append(Step(state.scorer(outcomes, questions, features, text), questions, basis.span, noise))
+        scorer = state.scorer(outcomes, questions, features, text)
+        path.append(Step(scorer, state.models, questions, basis.span, noise))
     return path
+
+
+def _is_large(log: Log, settings: FitSettings) -> bool:
+    return len(log.label) > 2 * settings.n_coarse
+
+
+def _start_models(log: Log, noise: float, seed: int, settings: FitSettings) -> Models:
+    """Begin with models that a part of many questions has taught: a round takes time in proportion to them."""
+    if not _is_large(log, settings):
+        outcomes = Outcomes.from_grid(log.label, log.weight)
+        return start_models(outcomes, min(settings.dim_embedding, outcomes.label.shape[1]), seed)
+    part = np.zeros(len(log.label), dtype=bool)
+    part[np.random.default_rng(seed).choice(len(part), settings.n_coarse, replace=False)] = True
+    coarse = replace(settings, n_landmarks=settings.n_landmarks // 3)
+    return fit_path(log.rows(part), [noise], seed, coarse)[0].models
 
 
 @dataclass(frozen=True)
@@ -119,9 +139,10 @@ class _State:
     residual: Floats
 
     @classmethod
-    def start(cls, outcomes: Outcomes, dim: int, seed: int) -> "_State":
-        nothing = np.zeros((len(outcomes.label), dim))
-        return cls(start_models(outcomes, dim, seed), nothing, nothing, np.eye(dim))
+    def start(cls, n_questions: int, models: Models) -> "_State":
+        dim = models.embedding.shape[1]
+        nothing = np.zeros((n_questions, dim))
+        return cls(models, nothing, nothing, np.eye(dim))
 
     def alternate(self, outcomes: Outcomes, text: Smoother, steps: int) -> "_State":
         """Questions, then models, then text; the text's forecast of a question never saw its own outcomes."""

@@ -38,6 +38,7 @@ def grow(points: Singles, n_surface: int, targets: Floats, residual: Floats, see
         max_features=SHARE_OF_FEATURES,
         bootstrap=some,
         max_samples=QUESTIONS_PER_TREE if some else None,
+        n_jobs=-1 if some else None,  # the same trees on any number of threads
         random_state=seed,
     ).fit(points, targets)
     trees = [one.tree_ for one in fitted.estimators_]

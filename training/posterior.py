@@ -6,11 +6,14 @@ the M-step a logistic regression of every model on the questions' posteriors, bo
 grid. Unobserved cells weigh nothing. It knows no text and no vectors: f is handed in.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]  # what has a cell's size
@@ -19,6 +22,8 @@ Reals = Floats | Singles
 F = TypeVar("F", Floats, Singles)
 LONGEST_STEP = 2.0  # of a question's logits, in one step of Newton's method
 CHUNK = 2048  # questions worked on together, so that they stay in the cache
+THREADED_CELLS = 1_000_000  # a grid from which on chunks are shared out among threads, to the same result
+MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -92,12 +97,32 @@ def infer(
 
     prior_mean: (N, K); prior: covariance (K, K). A question without outcomes keeps its prior.
     """
+    starts = range(0, max(len(prior_mean), 1), CHUNK)
+    begin = prior_mean if start is None else start
+
+    def infer_chunk(first: int) -> Posterior:
+        rows = slice(first, first + CHUNK)
+        chunk = Outcomes(outcomes.label[rows], outcomes.weight[rows])
+        return _infer(chunk, models, prior_mean[rows], prior, begin[rows], steps)
+
+    n_threads = min(len(starts), os.cpu_count() or 1, MOST_THREADS) if outcomes.label.size >= THREADED_CELLS else 1
+    if n_threads == 1:
+        parts = [infer_chunk(first) for first in starts]
+    else:
+        with threadpool_limits(1), ThreadPoolExecutor(n_threads) as pool:  # questions do not depend on one another
+            parts = list(pool.map(infer_chunk, starts))
+    return Posterior(np.concatenate([p.mean for p in parts]), np.concatenate([p.covariance for p in parts]))
+
+
+def _infer(
+    outcomes: Outcomes, models: Models, prior_mean: Floats, prior: Floats, start: Floats, steps: int
+) -> Posterior:
     n, dim = prior_mean.shape
     u, bias = models.embedding, models.bias.astype(np.float32)
     single = u.astype(np.float32)
     outer = (single[:, :, None] * single[:, None, :]).reshape(-1, dim * dim)  # (M, K*K)
     precision = np.linalg.inv(prior)
-    t = (prior_mean if start is None else start).copy()
+    t = start.copy()
     for _ in range(steps):
         p = sigmoid(t.astype(np.float32) @ single.T + bias)  # (N, M)
         covariance = _inverse(((outcomes.weight * p * (1 - p)) @ outer).reshape(n, dim, dim) + precision)
@@ -110,16 +135,13 @@ def infer(
 
 def _inverse(matrices: Floats) -> Floats:
     """Invert symmetric positive definite matrices of shape (N, K, K), all at once, by Gauss-Jordan elimination."""
-    inverse = np.empty_like(matrices)
-    for start in range(0, len(matrices), CHUNK):
-        a = np.ascontiguousarray(matrices[start : start + CHUNK].transpose(1, 2, 0))  # (K, K, chunk)
-        for j in range(len(a)):
-            pivot = 1 / a[j, j]
-            row, column = a[j] * pivot, a[:, j].copy()
-            a -= column[:, None] * row
-            a[j], a[:, j], a[j, j] = row, -column * pivot, pivot
-        inverse[start : start + CHUNK] = a.transpose(2, 0, 1)
-    return inverse
+    a = np.ascontiguousarray(matrices.transpose(1, 2, 0))  # (K, K, N)
+    for j in range(len(a)):
+        pivot = 1 / a[j, j]
+        row, column = a[j] * pivot, a[:, j].copy()
+        a -= column[:, None] * row
+        a[j], a[:, j], a[j, j] = row, -column * pivot, pivot
+    return np.ascontiguousarray(a.transpose(2, 0, 1))
 
 
 def update_models(outcomes: Outcomes, models: Models, questions: Posterior, steps: int = 2) -> Models:
