@@ -87,9 +87,11 @@ def register(engine: Engine, artifact: Artifact, *, promoted: bool = True) -> No
 def planted_engine(folder: Path, forecasts: dict[str, tuple[float, float]]) -> Iterator[Engine]:
     """A database in a folder whose champion is a planted artifact."""
     engine = ready_engine(f"sqlite:///{folder}/gateway.db")
-    register(engine, planted_artifact(folder / "artifacts", forecasts))
-    yield engine
-    engine.dispose()
+    try:
+        register(engine, planted_artifact(folder / "artifacts", forecasts))
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def entry(name: str, url: str, *, key: str | None = None, usd: float | None = 1.0, **more: Any) -> dict[str, Any]:

@@ -7,37 +7,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import Engine
 
-from data.database import ready_engine
 from router.artifact import Artifact
 from router.choice import Forecast, forecast
 from router.replay import replay
-from tests.serving import A_SUM, Gateway, entry, planted_artifact, register, run_gateway, settings
-from tests.upstreams import Upstream, run_upstream
+from tests.serving import A_SUM, Gateway, entry, planted_engine, run_gateway, settings
+from tests.upstreams import Upstream
 
 FORECASTS = {"calculator": (0.9, 0.3), "poet": (0.2, 0.8)}
 KEY = "sk-upstream-secret"
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    with run_upstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    folder: Path = tmp_path_factory.mktemp("chat")
-    engine = ready_engine(f"sqlite:///{folder}/chat.db")
-    register(engine, planted_artifact(folder / "artifacts", FORECASTS))
-    yield engine
-    engine.dispose()
+    with planted_engine(tmp_path_factory.mktemp("chat"), FORECASTS) as engine:
+        yield engine
 
 
 @pytest.fixture(scope="module")

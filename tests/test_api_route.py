@@ -9,24 +9,16 @@ from sqlalchemy import Engine
 
 from data.database import ready_engine
 from data.store import set_model
-from tests.serving import A_POEM, A_SUM, Gateway, entry, planted_artifact, register, run_gateway, settings
-from tests.upstreams import Upstream, run_upstream
+from tests.serving import A_POEM, A_SUM, Gateway, entry, planted_engine, run_gateway, settings
+from tests.upstreams import Upstream
 
 FORECASTS = {"calculator": (0.9, 0.3), "poet": (0.2, 0.8), "logged-only": (0.99, 0.99)}
 
 
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    with run_upstream() as running:
-        yield running
-
-
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = ready_engine(f"sqlite:///{tmp_path}/route.db")
-    register(engine, planted_artifact(tmp_path / "artifacts", FORECASTS))
-    yield engine
-    engine.dispose()
+    with planted_engine(tmp_path, FORECASTS) as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -4,25 +4,22 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 
-from data.database import ready_engine
 from router.service import Service
-from tests.serving import Gateway, entry, planted_artifact, register, run_gateway, settings
+from tests.serving import Gateway, entry, planted_engine, run_gateway, settings
 
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    folder: Path = tmp_path_factory.mktemp("app")
-    engine = ready_engine(f"sqlite:///{folder}/app.db")
-    register(engine, planted_artifact(folder / "artifacts", {"org/model": (0.5, 0.5), "no-upstream": (0.5, 0.5)}))
+    folder = tmp_path_factory.mktemp("app")
     pool = [entry("org/model", "http://127.0.0.1:9/v1", aliases=["модель"])]
-    with run_gateway(engine, settings(pool, keys=[{"name": "app", "key": "k"}])) as running:
+    configuration = settings(pool, keys=[{"name": "app", "key": "k"}])
+    forecasts = {"org/model": (0.5, 0.5), "no-upstream": (0.5, 0.5)}
+    with planted_engine(folder, forecasts) as engine, run_gateway(engine, configuration) as running:
         yield running
-    engine.dispose()
 
 
 def get(gateway: Gateway, path: str, method: str = "GET", **headers: str) -> httpx.Response:

@@ -2,33 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import Engine
 
-from data.database import ready_engine
-from tests.serving import A_SUM, Gateway, entry, planted_artifact, register, run_gateway, settings
-from tests.upstreams import Upstream, run_upstream
+from tests.serving import A_SUM, Gateway, entry, planted_engine, run_gateway, settings
+from tests.upstreams import Upstream
 
 FORECASTS = {"first": (0.9, 0.9), "second": (0.7, 0.7), "third": (0.5, 0.5)}
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    with run_upstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    folder: Path = tmp_path_factory.mktemp("asking")
-    engine = ready_engine(f"sqlite:///{folder}/asking.db")
-    register(engine, planted_artifact(folder / "artifacts", FORECASTS))
-    yield engine
-    engine.dispose()
+    with planted_engine(tmp_path_factory.mktemp("asking"), FORECASTS) as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -1,17 +1,15 @@
 """Which models can take a request, over a real gateway: capabilities, limits, and what was learned of upstreams."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import Engine
 
-from data.database import ready_engine
 from data.store import set_model
-from tests.serving import A_POEM, A_SUM, Gateway, entry, planted_artifact, register, run_gateway, settings
-from tests.upstreams import Upstream, run_upstream
+from tests.serving import A_POEM, A_SUM, Gateway, entry, planted_engine, run_gateway, settings
+from tests.upstreams import Upstream
 
 FORECASTS = {"plain": (0.9, 0.9), "able": (0.6, 0.6), "silent": (0.5, 0.5)}
 ABLE = ["tools", "json_schema", "vision", "audio", "file", "n", "logprobs"]
@@ -19,18 +17,9 @@ TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    with run_upstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    folder: Path = tmp_path_factory.mktemp("eligibility")
-    engine = ready_engine(f"sqlite:///{folder}/eligibility.db")
-    register(engine, planted_artifact(folder / "artifacts", FORECASTS))
-    yield engine
-    engine.dispose()
+    with planted_engine(tmp_path_factory.mktemp("eligibility"), FORECASTS) as engine:
+        yield engine
 
 
 @pytest.fixture(scope="module")

@@ -2,37 +2,26 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
-from data.database import ready_engine
-from tests.serving import A_POEM, A_SUM, Gateway, entry, planted_artifact, register, run_gateway, settings
-from tests.upstreams import Upstream, run_upstream
+from tests.serving import A_POEM, A_SUM, Gateway, entry, planted_engine, run_gateway, settings
+from tests.upstreams import Upstream
 
 FORECASTS = {"calculator": (0.9, 0.3), "poet": (0.2, 0.8), "faulty": (0.95, 0.1)}
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    with run_upstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    folder: Path = tmp_path_factory.mktemp("endpoints")
-    engine = ready_engine(f"sqlite:///{folder}/endpoints.db")
-    register(engine, planted_artifact(folder / "artifacts", FORECASTS))
     urls = {"calculator": "good", "poet": "good", "faulty": "response-fails"}
     pool = [entry(name, upstream.url(behaviour)) for name, behaviour in urls.items()]
     pool.append(entry("dies", upstream.url("stream-dies")))
-    with run_gateway(engine, settings(pool)) as running:
+    folder = tmp_path_factory.mktemp("endpoints")
+    with planted_engine(folder, FORECASTS) as engine, run_gateway(engine, settings(pool)) as running:
         yield running
-    engine.dispose()
 
 
 @pytest.fixture

@@ -6,14 +6,12 @@ Every cell says what the client saw, who was asked, and what was recorded.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from data.database import ready_engine
-from tests.serving import A_SUM, Gateway, entry, planted_artifact, register, run_gateway, settings
+from tests.serving import A_SUM, Gateway, entry, planted_engine, run_gateway, settings
 from tests.upstreams import BEHAVIOURS, Upstream, run_upstream
 
 REFUSE = "refuse"
@@ -82,19 +80,15 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    folder: Path = tmp_path_factory.mktemp("faults")
     names = [f"{fault}/{kind}" for fault in [REFUSE, *FAULTS] for kind in ("stream", "whole")]
     forecasts = {**dict.fromkeys(names, (0.9, 0.9)), "good": (0.5, 0.5)}
-    engine = ready_engine(f"sqlite:///{folder}/faults.db")
-    register(engine, planted_artifact(folder / "artifacts", forecasts))
-    with run_upstream() as upstream:
+    with planted_engine(tmp_path_factory.mktemp("faults"), forecasts) as engine, run_upstream() as upstream:
         urls = {name: upstream.url(name.split("/")[0]) for name in names}
         urls |= {f"{REFUSE}/{kind}": "http://127.0.0.1:9/v1" for kind in ("stream", "whole")}
         pool = [entry(name, url, key=KEY) for name, url in {**urls, "good": upstream.url("good")}.items()]
         configuration = settings(pool, timeouts=TIMEOUTS, breaker={"n_failures": 10_000})
         with run_gateway(engine, configuration) as gateway:
             yield Bench(gateway, upstream)
-    engine.dispose()
 
 
 BEFORE_CONTENT = {

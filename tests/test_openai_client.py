@@ -10,9 +10,8 @@ import openai
 import pytest
 from sqlalchemy import Engine
 
-from data.database import ready_engine
-from tests.serving import A_POEM, A_SUM, Gateway, entry, planted_artifact, register, run_gateway, settings
-from tests.upstreams import Upstream, run_upstream
+from tests.serving import A_POEM, A_SUM, Gateway, entry, planted_engine, run_gateway, settings
+from tests.upstreams import Upstream
 
 KEY = "test-master-key"
 UPSTREAM_KEY = "sk-upstream-secret"
@@ -20,18 +19,10 @@ FORECASTS = {"calculator": (0.9, 0.3), "poet": (0.2, 0.8), "modest": (0.6, 0.5)}
 NOWHERE = "http://127.0.0.1:9/v1"  # the discard port: nothing listens
 
 
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    with run_upstream() as running:
-        yield running
-
-
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = ready_engine(f"sqlite:///{tmp_path}/gateway.db")
-    register(engine, planted_artifact(tmp_path / "artifacts", FORECASTS))
-    yield engine
-    engine.dispose()
+    with planted_engine(tmp_path, FORECASTS) as engine:
+        yield engine
 
 
 @dataclass

@@ -1,33 +1,22 @@
 """Fallbacks: who is asked in what order, what ends the asking, and who is credited."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import Engine
 
-from data.database import ready_engine
-from tests.serving import A_SUM, entry, planted_artifact, register, run_gateway, settings
-from tests.upstreams import Upstream, run_upstream
+from tests.serving import A_SUM, entry, planted_engine, run_gateway, settings
+from tests.upstreams import Upstream
 
 FORECASTS = {"first": (0.9, 0.5), "second": (0.7, 0.5), "third": (0.5, 0.5)}
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    with run_upstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    folder: Path = tmp_path_factory.mktemp("service")
-    engine = ready_engine(f"sqlite:///{folder}/service.db")
-    register(engine, planted_artifact(folder / "artifacts", FORECASTS))
-    yield engine
-    engine.dispose()
+    with planted_engine(tmp_path_factory.mktemp("service"), FORECASTS) as engine:
+        yield engine
 
 
 def answered(

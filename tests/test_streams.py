@@ -3,34 +3,26 @@
 import json
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from data.database import ready_engine
-from tests.serving import A_SUM, Gateway, entry, planted_artifact, register, run_gateway, settings
-from tests.upstreams import USAGE, Upstream, run_upstream
+from tests.serving import A_SUM, Gateway, entry, planted_engine, run_gateway, settings
+from tests.upstreams import USAGE, Upstream
 
 FORECASTS = {"good": (0.9, 0.9)}
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    with run_upstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    folder: Path = tmp_path_factory.mktemp("streams")
-    engine = ready_engine(f"sqlite:///{folder}/streams.db")
-    register(engine, planted_artifact(folder / "artifacts", FORECASTS))
     pool = [entry(name, upstream.url(name)) for name in ("good", "stream-uneven", "stream-odd", "stream-pauses")]
-    with run_gateway(engine, settings(pool, timeouts={"keep_alive_s": 0.1})) as running:
+    folder = tmp_path_factory.mktemp("streams")
+    with (
+        planted_engine(folder, FORECASTS) as engine,
+        run_gateway(engine, settings(pool, timeouts={"keep_alive_s": 0.1})) as running,
+    ):
         yield running
-    engine.dispose()
 
 
 def body(model: str, **more: Any) -> dict[str, Any]:
