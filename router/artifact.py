@@ -28,7 +28,7 @@ from router.abstention import Abstention
 from router.costs import Costs
 from router.encoder.base import Encoder, Vectors
 from router.encoder.registry import open_encoder
-from router.errors import ArtifactError
+from router.errors import ArtifactError, ArtifactFormatError
 from router.logged import LoggedQuestions
 from router.scorer import Forecast, Scorer
 from router.surface import describe
@@ -146,14 +146,15 @@ def write_artifact(
 
 
 def read_artifact(folder: Path) -> Artifact:
-    """Read an artifact; ArtifactError where it is absent, of another format, or not what its name says."""
+    """Read an artifact; ArtifactError where it is absent or not what its name says, ArtifactFormatError where old."""
     try:
         text = (folder / "manifest.json").read_text(encoding="utf-8")
     except OSError as error:
         raise ArtifactError(f"no artifact at {folder}: {error.strerror}; `embedrouter train` makes one") from error
-    version = json.loads(text).get("format_version")
-    if version != FORMAT_VERSION:
-        raise ArtifactError(f"{folder} has format version {version}, this release reads {FORMAT_VERSION}: train again")
+    said = json.loads(text)
+    if (version := said.get("format_version")) != FORMAT_VERSION:
+        why = f"{folder} has format version {version}, this release reads {FORMAT_VERSION}: train again"
+        raise ArtifactFormatError(why, said.get("encoder"))
     if (found := content_id(folder)) != folder.name:
         raise ArtifactError(f"{folder} was changed after it was written: its content is {found}")
     manifest = Manifest.model_validate_json(text)

@@ -3,6 +3,7 @@
 data.errors.EmbedRouterError
 ├── ConfigError                   config.yaml or the environment says something that cannot be
 ├── ArtifactError                 an artifact is absent, of another format, or not what its name says
+│   └── ArtifactFormatError       it is of a format that another release wrote
 ├── EncoderError                  an encoder cannot be loaded, or is not what it claims
 ├── UpstreamError                 one attempt at one upstream failed; the service may try the next candidate
 └── ApiError                      what a client is told, with its HTTP status and OpenAI's words for it
@@ -39,6 +40,14 @@ class ConfigError(EmbedRouterError):
 
 class ArtifactError(EmbedRouterError):
     """An artifact is absent, of another format, or not what its name says."""
+
+
+class ArtifactFormatError(ArtifactError):
+    """An artifact is of a format that another release wrote. `encoder` is its encoder's, where it says."""
+
+    def __init__(self, message: str, encoder: str | None = None) -> None:
+        super().__init__(message)
+        self.encoder = encoder
 
 
 class EncoderError(EmbedRouterError):

@@ -422,3 +422,36 @@ def test_train_and_gate_fit_together(sqlite_engine: Engine, tmp_path: Path) -> N
     trained = train(sqlite_engine, tmp_path)
     assert promote_through_gate(sqlite_engine, trained.artifact, "train").promote
     assert champion_id(sqlite_engine) == trained.artifact.id
+
+
+def outdated(workshop: Workshop) -> Artifact:
+    """A champion that an earlier release wrote, of the logs as they are."""
+    artifact = workshop.fit(seed=1)
+    promotions.promote(workshop.engine, artifact.id, "manual", "by a test")
+    manifest = artifact.folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format_version": 2', '"format_version": 1'))
+    return artifact
+
+
+def test_a_champion_of_an_earlier_format_is_replaced_and_named(workshop: Workshop) -> None:
+    old = outdated(workshop)
+    store_log(workshop.engine, pick(LOG, LATER), "later")
+    challenger = workshop.fit()
+    verdict = promote_through_gate(workshop.engine, challenger, "train")
+    assert verdict.promote
+    assert verdict.reasons[0].startswith("there is no comparable champion: ")
+    assert f"{old.id} has format version 1, this release reads 2" in verdict.reasons[0]
+    assert set(verdict.figures) == {"champion", "since", "contradictions"}
+    assert champion_id(workshop.engine) == challenger.id
+    gate = next(row.gate for row in queries.artifacts(workshop.engine) if row.id == challenger.id)
+    assert gate is not None
+    assert gate["champion"] == old.id
+
+
+def test_without_a_comparable_champion_contradicting_labels_are_refused_all_the_same(workshop: Workshop) -> None:
+    old = outdated(workshop)
+    store_log(workshop.engine, flip(pick(LOG, FIRST), 1.0), "contradicting")
+    verdict = promote_through_gate(workshop.engine, workshop.fit(), "train")
+    assert not verdict.promote
+    assert not verdict.figures["contradictions"]["passed"]
+    assert champion_id(workshop.engine) == old.id

@@ -143,6 +143,21 @@ def test_a_champion_whose_directory_is_gone_is_named(engine: Engine, root: Path,
     assert statuses(engine)[0] == "failed"
 
 
+def test_a_champion_of_an_earlier_format_gives_way_and_keeps_its_encoder(
+    engine: Engine, root: Path, first: Retrained
+) -> None:
+    manifest = root / str(first.artifact_id) / "manifest.json"
+    text = manifest.read_text().replace('"format_version": 2', '"format_version": 1')
+    manifest.write_text(text.replace('"encoder": "lsa"', '"encoder": "llm2vec:/nowhere"'))
+    with pytest.raises(EmbedRouterError, match="/nowhere"):
+        retrain(engine, root)
+    manifest.write_text(text)
+    store_log(engine, pick(LOG, LATER), "later")
+    again = retrain(engine, root)
+    assert (again.status, again.champion_id) == ("promoted", again.artifact_id)
+    assert "has format version 1, this release reads 2" in again.reasons[0]
+
+
 def test_verbs_promote_roll_back_and_list(engine: Engine, root: Path, first: Retrained) -> None:
     store_log(engine, flip(pick(LOG, FIRST), 0.5), "flipped")
     ended = embedrouter(engine, "jobs", "run", "retrain", "--artifacts-dir", str(root), "--fail-on-refusal")

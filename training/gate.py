@@ -18,6 +18,7 @@ from data.log import CorrectnessLog
 from data.queries import ChampionRow
 from data.tables import utc_now
 from router.artifact import Artifact, read_artifact
+from router.errors import ArtifactFormatError
 from training.baselines import model_mean
 from training.dataset import Correctness
 from training.evaluate import hide_test
@@ -49,19 +50,25 @@ def promote_through_gate(engine: Engine, challenger: Artifact, kind: str, reason
     """Judge a challenger against the champion, keep the verdict in SQL, and promote it where the verdict says so.
 
     kind: train or retrain. Where another promotion comes first, the challenger is judged again, against that one.
-    ArtifactError where the champion's directory cannot be read.
+    A champion of another release's format cannot serve with this one: the challenger is judged without it.
+    ArtifactError where the champion's directory cannot be read for another reason.
     """
     while True:
         row = queries.champion(engine)
-        champion = None if row is None else read_artifact(champion_folder(row, challenger.folder.parent))
-        verdict = judge(engine, challenger, champion)
+        champion, verdict = None, None
+        if row is not None:
+            try:
+                champion = read_artifact(champion_folder(row, challenger.folder.parent))
+            except ArtifactFormatError as error:
+                verdict = judge_alone(engine, challenger, row, f"there is no comparable champion: {error}")
+        verdict = verdict or judge(engine, challenger, champion)
         if champion is not None and champion.id == challenger.id:
             return verdict  # nothing was judged: what it was promoted by stays on record
         gate = {
             "promote": verdict.promote,
             "reasons": list(verdict.reasons),
             "kind": kind,
-            "champion": None if champion is None else champion.id,
+            "champion": None if row is None else row.artifact_id,
             "judged_at": utc_now().isoformat(timespec="seconds"),
             "figures": verdict.figures,
         }
@@ -99,6 +106,22 @@ def judge(engine: Engine, challenger: Artifact, champion: Artifact | None) -> Ve
             _better_than_model_mean_since(engine, challenger, added.rows(added.part("test"))),
             contradicting_labels(additions, queries.repeat_rate(engine, began)),
             unlikely_labels(engine, champion, familiar, added, additions),
+        ]
+    )
+
+
+def judge_alone(engine: Engine, challenger: Artifact, champion: ChampionRow, why: str) -> Verdict:
+    """Judge a challenger on what was added since a champion that cannot be asked, without its forecasts.
+
+    What needs them is not applied: without a promotion nothing could serve. why: the sentence that says so.
+    """
+    began, ended = champion.outcome_watermark, challenger.manifest.outcome_watermark
+    added = Correctness.from_log(queries.read_log(engine, after_outcome=began, up_to_outcome=ended))
+    return Verdict.of(
+        [
+            Finding("champion", True, why, {"artifact": champion.artifact_id}),
+            _better_than_model_mean_since(engine, challenger, added.rows(added.part("test"))),
+            contradicting_labels(queries.additions(engine, began, ended), queries.repeat_rate(engine, began)),
         ]
     )
 

@@ -19,6 +19,7 @@ from data.locks import LOGS, holding, sharing
 from data.queries import JobRow
 from data.splits import group_questions
 from router.artifact import Artifact, read_artifact
+from router.errors import ArtifactFormatError
 from training.dataset import Correctness
 from training.errors import TrainingError
 from training.gate import champion_folder, promote_through_gate
@@ -108,7 +109,11 @@ def _run(
 ) -> Retrained:
     on_progress("reading the champion")
     row = queries.champion(engine)
-    champion = None if row is None else read_artifact(champion_folder(row, artifacts_root))
+    champion, champions_encoder = None, None
+    try:
+        champion = None if row is None else read_artifact(champion_folder(row, artifacts_root))
+    except ArtifactFormatError as error:  # the gate says what that means
+        champions_encoder = error.encoder
     if champion is not None and not force and encoder_spec in (None, champion.manifest.encoder):
         group_questions(engine)  # those that feedback brought have no split yet
         data = Correctness.from_log(queries.read_log(engine))
@@ -118,7 +123,7 @@ def _run(
     trained = train(
         engine,
         artifacts_root,
-        encoder_spec=encoder_spec or _encoder_of(champion),
+        encoder_spec=encoder_spec or champions_encoder or _encoder_of(champion),
         seed=seed,
         on_progress=on_progress,
     )
