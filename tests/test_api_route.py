@@ -116,3 +116,18 @@ def test_without_an_artifact_it_is_503_with_what_to_run(tmp_path: Path) -> None:
     engine.dispose()
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_artifact")
     assert "embedrouter train" in answer.json()["error"]["message"]
+
+
+def test_a_limit_on_errors_that_nothing_keeps_is_told_as_such(gateway: Gateway, upstream: Upstream) -> None:
+    n_asked = len(upstream.asked)
+    refused = explain(gateway, embedrouter={"max_error": 0.1})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (422, "no_model_reliable_enough")
+    assert "not calibrated for limits on errors" in error["message"]
+    assert {each["model"] for each in error["models"]} >= {"calculator", "poet"}
+    body = {"model": "auto", "messages": [{"role": "user", "content": A_SUM}]}
+    headers = {"x-embedrouter-max-error": "0.1"}
+    answer = httpx.post(f"{gateway.base_url}/chat/completions", json=body, headers=headers, timeout=20)
+    assert answer.status_code == 422
+    assert len(upstream.asked) == n_asked
+    assert explain(gateway, embedrouter={"max_error": 1}).status_code == 200

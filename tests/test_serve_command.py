@@ -185,7 +185,7 @@ def test_route_refuses_a_policy_that_there_is_not(run: Callable[..., Result]) ->
     assert run("route", "hello", "--policy", "best").exit_code == 2
 
 
-@pytest.mark.parametrize(("option", "most"), [("--lambda", "1e+12"), ("--min-p-correct", "1")])
+@pytest.mark.parametrize(("option", "most"), [("--lambda", "1e+12"), ("--min-p-correct", "1"), ("--max-error", "1")])
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-0.5"])
 def test_route_refuses_a_number_that_is_none_by_its_options_name(
     run: Callable[..., Result], option: str, most: str, value: str

@@ -31,15 +31,15 @@ SAYS = {
     408: "The body stopped coming.",
     409: "The same source said something else of this decision before.",
     413: "The body is larger than `server.max_body_bytes`, or the upstream says so.",
-    422: "As the upstream said it.",
+    422: "No model is sure enough for the limit on errors, or the upstream says so.",
     429: "Every upstream that could answer is out of quota; Retry-After says for how long.",
     502: "Every upstream was tried, and none answered.",
     503: "There is nothing to route with: no artifact, or no model of the pool.",
     504: "Every upstream was tried, and none answered in time.",
 }
 OF_BODIES = (400, 401, 408, 413)
-OF_ROUTING = (*OF_BODIES, 404, 429, 503)
-OF_ANSWERS = (*OF_ROUTING, 405, 422, 502, 504)
+OF_ROUTING = (*OF_BODIES, 404, 422, 429, 503)
+OF_ANSWERS = (*OF_ROUTING, 405, 502, 504)
 OBJECT: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
 STREAMED: dict[str, Any] = {**OBJECT, "text/event-stream": {}}
 
