@@ -143,6 +143,7 @@ def _another_seed(
         nll_by_noise={},
         nll_by_forest_share={},
         abstention=Abstention(*np.zeros((4, 0))),
+        max_novelty=1.0,
     )
     again = refit(hide_test(data), vectors, like, seed=artifact.manifest.seed + 1)
     order = np.argsort(data.keys[again.rows])
