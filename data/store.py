@@ -216,9 +216,9 @@ def add_decisions(engine: Engine, rows: list[dict[str, Any]]) -> None:
     """Store routed requests, one dict of Decision's columns each; an id that is there already is left alone."""
     if not rows:
         return
-    columns = [column for row in rows for column in row]
-    defaults = {"policy_settings": {}, "streamed": False, "created_at": utc_now()}
-    filled = [dict.fromkeys(columns) | defaults | row for row in rows]
+    columns = dict.fromkeys(column for row in rows for column in row)
+    defaults = columns | {"policy_settings": {}, "streamed": False, "created_at": utc_now()}
+    filled = [defaults | row for row in rows]
     with writing(engine) as connection:
         insert_new(connection, Decision, filled)
 

@@ -32,7 +32,7 @@ class Record:
     row: dict[str, object]
 
     def as_line(self) -> str:
-        return json.dumps({"kind": self.kind, "row": self.row}, separators=(",", ":"), default=_isoformat) + "\n"
+        return _ENCODER.encode({"kind": self.kind, "row": self.row}) + "\n"
 
     @classmethod
     def from_line(cls, line: str) -> "Record":
@@ -205,3 +205,6 @@ def _isoformat(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(f"a record cannot hold a {type(value).__name__}")
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=_isoformat)
