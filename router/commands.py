@@ -44,9 +44,11 @@ def serve(
 
     `embedrouter serve --simulate-upstreams --port 4141`
     """
+    import gc
     from contextlib import ExitStack
 
     import uvicorn
+    from threadpoolctl import threadpool_limits
 
     from router.admin import create_admin
     from router.app import create_app
@@ -88,6 +90,10 @@ def serve(
             )
         )
         interrupts.stop(server)
+        # one prompt's products are too small to share between cores: who waits for a core waits longer than it works
+        stack.enter_context(threadpool_limits(1, user_api="blas"))
+        gc.collect()
+        gc.freeze()  # libraries and artifact stay: searching them for garbage would take a tenth of the time
         _greet(app.state.watch, settings, listener.getsockname(), admin_url, simulated is not None)
         server.run(sockets=[listener])
 
