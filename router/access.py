@@ -54,11 +54,11 @@ class Access:
                 message["headers"] = [*message["headers"], header]
             await send(message)
 
-        self.metrics.in_flight.inc()
+        self.metrics.n_in_flight += 1
         try:
             await self.app(scope, receive, send_with_id)
         finally:
-            self.metrics.in_flight.dec()
+            self.metrics.n_in_flight -= 1
             endpoint = getattr(scope.get("route"), "path", UNMATCHED)
             self.metrics.count_request(endpoint, status, said.get("model", ""), said.get("policy", ""))
             level = logging.INFO if status < 500 else logging.WARNING

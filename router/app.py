@@ -16,6 +16,7 @@ from router.api.document import Documented
 from router.api.wire import Json
 from router.breaker import Breakers
 from router.champion import ChampionWatch
+from router.direct import Direct
 from router.errors import ApiError, InternalError, InvalidRequestError
 from router.evidence_index import EvidenceIndex
 from router.feedback import FeedbackIntake
@@ -71,6 +72,7 @@ def create_app(
     app.state.watch = watch
     app.state.metrics = metrics
     app.state.keys = Keys(settings)
+    app.add_middleware(Direct, refusals={ApiError: api_error, ClientDisconnect: left})
     app.add_middleware(Access, metrics=metrics)
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(HTTPException, http_error)

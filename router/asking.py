@@ -5,10 +5,10 @@ a parameter, or are slow. It knows nothing of the client's connection.
 """
 
 import asyncio
-import json
 from dataclasses import dataclass
 from time import perf_counter
 
+from router import compact
 from router.decision import Decision, Option
 from router.eligibility import out_of_quota
 from router.endpoints import CHAT
@@ -137,7 +137,7 @@ class Asker:
         while True:
             body = body_for(entry, upstream, request, with_usage=with_usage)
             send = self._upstreams.stream if request.stream else self._upstreams.complete
-            content = json.dumps(body, separators=(",", ":")).encode()
+            content = compact.dumps(body)
             reply = await send(upstream, request.endpoint, content, deadline)
             if not with_usage or not isinstance(reply, Reply) or USAGE_OPTION in request.body:
                 return reply

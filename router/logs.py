@@ -15,6 +15,7 @@ from router.settings import Logs, Settings
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 BLOT = "***"
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=str)
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -33,7 +34,7 @@ class JsonFormatter(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, separators=(",", ":"), default=str)
+        return _ENCODER.encode(line)
 
 
 class Secrets:
@@ -68,6 +69,9 @@ def configure_logs(logs: Logs, secrets: Secrets) -> None:
     """Send every log of this process to stderr in the configured format."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Blotting(JsonFormatter() if logs.format == "json" else logging.Formatter(TEXT), secrets))
+    # what no line says need not be found out for each: the caller's place, the thread, the process, the task
+    logging._srcfile = None  # as the logging cookbook has it
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("router").setLevel(logging.INFO)
     logging.getLogger("router.access").setLevel(logging.INFO if logs.requests else logging.WARNING)

@@ -57,7 +57,10 @@ class Metrics:
             buckets=TTFT_BUCKETS,
             registry=self.registry,
         )
-        self.in_flight = Gauge("embedrouter_in_flight", "Requests that are being answered.", registry=self.registry)
+        self._request_counters: dict[tuple[str, int, str, str], Counter] = {}  # finding one by labels takes a lock
+        self.n_in_flight = 0
+        in_flight = Gauge("embedrouter_in_flight", "Requests that are being answered.", registry=self.registry)
+        in_flight.set_function(lambda: self.n_in_flight)
         self._queue_depth = Gauge(
             "embedrouter_encoder_queue_depth", "Prompts that wait to be encoded.", registry=self.registry
         )
@@ -88,7 +91,12 @@ class Metrics:
         self._age.set_function(age)
 
     def count_request(self, endpoint: str, status: int, model: str, policy: str) -> None:
-        self._requests.labels(endpoint, str(status), model, policy).inc()
+        key = (endpoint, status, model, policy)
+        counter = self._request_counters.get(key)
+        if counter is None:
+            labels = (endpoint, str(status), model, policy)
+            counter = self._request_counters[key] = self._requests.labels(*labels)
+        counter.inc()
 
     def observe(self, decision: Decision) -> None:
         """Count a finished decision."""

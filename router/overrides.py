@@ -33,6 +33,10 @@ class Overrides:
     max_cost_usd: float | None = None
     max_latency_s: float | None = None
 
+    @property
+    def has_limits(self) -> bool:
+        return self.max_cost_usd is not None or self.max_latency_s is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Given:

@@ -73,7 +73,11 @@ class PoolEntry:
         tokens = self.expected_output_tokens if forecast is None else forecast
         if tokens is None:
             return None
-        return min([tokens, *(limit for limit in (max_output_tokens, self.max_output_tokens) if limit is not None)])
+        if max_output_tokens is not None and max_output_tokens < tokens:
+            tokens = max_output_tokens
+        if self.max_output_tokens is not None and self.max_output_tokens < tokens:
+            tokens = self.max_output_tokens
+        return tokens
 
     def expected_cost_usd(
         self, input_tokens: float, max_output_tokens: int | None, forecast: float | None = None

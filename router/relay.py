@@ -4,9 +4,9 @@ One event for each chunk of the upstream, under our names: a constant id, time a
 for those who asked, one error object where the upstream broke off. Tool calls and unknown fields pass as they came.
 """
 
-import json
 from typing import Protocol
 
+from router import compact
 from router.chunks import Chunk
 from router.request import PromptRequest
 from router.sse import encode
@@ -97,7 +97,7 @@ class TypedRelay:
 
 
 def _event(chunk: Chunk) -> bytes:
-    return encode(json.dumps(chunk, separators=(",", ":")).encode())
+    return encode(compact.dumps(chunk))
 
 
 def _typed(chunk: Chunk) -> bytes:

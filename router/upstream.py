@@ -10,9 +10,10 @@ import io
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
 import aiohttp
 from yarl import URL
@@ -24,6 +25,9 @@ from router.pool import Upstream
 from router.reply import Reply, read_object, read_reply, redact
 from router.settings import Timeouts
 from router.sse import Event, EventParser, EventTooLongError
+
+if TYPE_CHECKING:
+    from aiohttp.connector import Connection
 
 DONE = b"[DONE]"
 JSON = "application/json"
@@ -157,13 +161,10 @@ class Upstreams:
         self._timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect_s)
 
     async def __aenter__(self) -> Self:
-        tracing = aiohttp.TraceConfig()
-        tracing.on_connection_reuseconn.append(_note_reuse)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            connector=_Connector(),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeout,
-            trace_configs=[tracing],
         )
         return self
 
@@ -210,8 +211,11 @@ class Upstreams:
         """Read a whole body; UpstreamError where it pauses too long or outgrows MAX_REPLY_BYTES."""
         content = bytearray()
         while True:
-            async with _until(_sooner(self._timeouts.between_chunks_s, "between_chunks_timeout", deadline)):
+            if response.content.is_eof():  # as a short answer is when its headers are: no wait that could be too long
                 part = await response.content.readany()
+            else:
+                async with _until(_sooner(self._timeouts.between_chunks_s, "between_chunks_timeout", deadline)):
+                    part = await response.content.readany()
             if not part:
                 break
             content += part
@@ -233,33 +237,38 @@ class Upstreams:
             headers["authorization"] = f"Bearer {upstream.key}"
         loop = asyncio.get_running_loop()
         for _ in range(2):
-            way, sent_at = Way(), loop.time()
+            sent_at = loop.time()
+            _KEPT.set(False)
             data = body if len(body) <= LARGE_BODY else io.BytesIO(body)
             try:
                 async with _until(due):
-                    return await self._session.post(
-                        url, data=data, headers=headers, allow_redirects=False, trace_request_ctx=way
-                    )
+                    return await self._session.post(url, data=data, headers=headers, allow_redirects=False)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 # A kept connection that the upstream had closed meanwhile says so at once: it took nothing, so ask on
                 # a new one. One that breaks later broke over this request, which may have been worked on: never twice.
-                stale = way.reused and loop.time() - sent_at < STALE_S
+                stale = _KEPT.get() and loop.time() - sent_at < STALE_S
                 if not stale or isinstance(error, aiohttp.ClientConnectorError):
                     raise
         raise UpstreamError("reset", "it closed every kept connection")
 
 
-@dataclass(slots=True)
-class Way:
-    """How a request travelled: over a kept connection or a new one."""
-
-    reused: bool = False
+_KEPT: ContextVar[bool] = ContextVar("kept", default=False)  # whether this request travels over a kept connection
 
 
-async def _note_reuse(
-    _: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceConnectionReuseconnParams
-) -> None:
-    context.trace_request_ctx.reused = True
+class _Connector(aiohttp.TCPConnector):
+    """Notes who gets a kept connection. The client's own tracing would tell that too, for a tenth of a request."""
+
+    def __init__(self) -> None:
+        super().__init__(limit=0, keepalive_timeout=30)
+        self._used: WeakSet[asyncio.Protocol] = WeakSet()
+
+    async def connect(self, *arguments: Any, **options: Any) -> "Connection":
+        connection = await super().connect(*arguments, **options)
+        protocol = connection.protocol
+        if protocol is not None:
+            _KEPT.set(protocol in self._used)
+            self._used.add(protocol)
+        return connection
 
 
 def _sooner(phase_s: float, code: str, deadline: float) -> Due:

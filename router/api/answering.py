@@ -2,21 +2,22 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from router.api.wire import TOO_DEEP, Json, latin1, prompt_request, service_of, settings_of
+from router.api.wire import TOO_DEEP, Json, headers_of, latin1, prompt_request, service_of, settings_of
 from router.endpoints import Endpoint
 from router.errors import InvalidRequestError
 from router.service import CLIENT_CLOSED_STATUS, AnswerStream
 from router.sse import COMMENT
 
 DEBUG = "x-embedrouter-debug"
+GRACE_S = 0.02
 Explain = Callable[[], Awaitable[dict[str, object]]]
 
 
@@ -30,7 +31,7 @@ async def answer(request: Request, endpoint: Endpoint) -> Response:
         return Response(status_code=CLIENT_CLOSED_STATUS)
     except RecursionError:  # what could just be read may be too deep to write
         raise InvalidRequestError(TOO_DEEP) from None
-    debug = request.headers.get(DEBUG) == "true"
+    debug = headers_of(request).get(DEBUG) == "true"
     service = service_of(request)
     if isinstance(answered, AnswerStream):
         explain = partial(service.explain_answer, answered.decision) if debug else None
@@ -92,26 +93,35 @@ class ClientLeftError(Exception):
     """The client closed its connection before it had its answer."""
 
 
-@asynccontextmanager
-async def leaving_cancels(receive: Receive) -> AsyncIterator[None]:
-    """Cancel what runs inside when the client leaves; it then raises ClientLeftError."""
-    inside = asyncio.current_task()
-    assert inside is not None
-    left = False
+class leaving_cancels:  # noqa: N801  reads as a verb, like asyncio.timeout
+    """Cancel what runs inside when the client leaves; it then raises ClientLeftError.
 
-    async def watch() -> None:
-        nonlocal left
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        left = True
-        inside.cancel()
+    It looks up only after GRACE_S: most of what is over by then need never have been watched.
+    """
 
-    watching = asyncio.create_task(watch())
-    try:
-        yield
-    except asyncio.CancelledError:
-        if left and inside.uncancel() == 0:
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._left = False
+        self._watching: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> None:
+        inside = asyncio.current_task()
+        assert inside is not None
+        self._inside = inside
+        self._timer = asyncio.get_running_loop().call_later(GRACE_S, self._begin)
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+        if kind is asyncio.CancelledError and self._left and self._inside.uncancel() == 0:
             raise ClientLeftError from None
-        raise
-    finally:
-        watching.cancel()
+
+    def _begin(self) -> None:
+        self._watching = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._left = True
+        self._inside.cancel()

@@ -1,13 +1,13 @@
 """What the endpoints share of the wire: reading a body within its limits, who asks, and headers that can be sent."""
 
 import asyncio
-import json
 from typing import cast
 from urllib.parse import quote
 
 from fastapi import Request
 from starlette.responses import JSONResponse
 
+from router import compact
 from router.endpoints import CHAT, Endpoint
 from router.errors import InvalidRequestError
 from router.request import PromptRequest, read_request
@@ -24,7 +24,7 @@ class Json(JSONResponse):
     """
 
     def render(self, content: object) -> bytes:
-        return json.dumps(content, separators=(",", ":")).encode()
+        return compact.dumps(content)
 
 
 def settings_of(request: Request) -> Settings:
@@ -35,9 +35,18 @@ def service_of(request: Request) -> Service:
     return cast(Service, request.app.state.service)
 
 
+def headers_of(request: Request) -> dict[str, str]:
+    """The request's headers by their names, the first of each; read once, while the framework's own search them all."""
+    headers: dict[str, str] | None = request.scope.get("embedrouter.headers")
+    if headers is None:
+        raw = reversed(request.scope["headers"])
+        headers = request.scope["embedrouter.headers"] = {k.decode("latin-1"): v.decode("latin-1") for k, v in raw}
+    return headers
+
+
 def authenticate(request: Request) -> str:
     """The name of the key that asks; InvalidApiKeyError where it is none of ours."""
-    return cast(str, request.app.state.keys.identify(request.headers.get("authorization")))
+    return cast(str, request.app.state.keys.identify(headers_of(request).get("authorization")))
 
 
 async def prompt_request(request: Request, endpoint: Endpoint = CHAT) -> PromptRequest:
@@ -46,14 +55,14 @@ async def prompt_request(request: Request, endpoint: Endpoint = CHAT) -> PromptR
     settings = settings_of(request)
     content = await read_body(request, settings.server)
     try:
-        return read_request(content, request.headers, settings.policy.policy(), endpoint)
+        return read_request(content, headers_of(request), settings.policy.policy(), endpoint)
     except RecursionError:  # a part of it, to be shown or measured
         raise InvalidRequestError(TOO_DEEP) from None
 
 
 async def read_body(request: Request, limits: Server) -> bytes:
     """Read the body; 413 as soon as it says to be, or is, over the limit, and 408 where it stops coming."""
-    announced = request.headers.get("content-length", "0")
+    announced = headers_of(request).get("content-length", "0")
     if announced.isdecimal() and int(announced[:20]) > limits.max_body_bytes:
         raise _too_large(limits)
     loop = asyncio.get_running_loop()
