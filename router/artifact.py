@@ -15,7 +15,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,18 @@ class Manifest(BaseModel):
 
 
 @dataclass(frozen=True)
+class Expectation:
+    """What a choice needs to know of prompts.
+
+    p_correct, with the answers' expected output_tokens: of shape (n_prompts, n_models); novelty: of shape (n_prompts,).
+    """
+
+    p_correct: NDArray[np.float64]
+    output_tokens: NDArray[np.float64]
+    novelty: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Artifact:
     """A loaded artifact: text in, P(correct) of every model out, and what its answer will take.
 
@@ -95,6 +108,20 @@ class Artifact:
         """P(correct) with intervals and novelty, and expected lengths of answers as of `output_tokens_of`, at once."""
         surface = describe(prompts)
         return self.scorer.forecast(vectors, surface), self.costs.lengths.tokens(vectors, surface)
+
+    def expectation_of(self, vectors: Vectors, prompts: Sequence[str]) -> Expectation:
+        """What a choice needs, for a fraction of the time that a forecast with intervals takes."""
+        surface, lengths, scorer = describe(prompts), self.costs.lengths, self.scorer
+        points = scorer.features(vectors, surface)
+        similarity = scorer.similarity(points)
+        tokens = lengths.tokens_at(points) if self._shares_features else lengths.tokens(vectors, surface)
+        return Expectation(scorer.p_correct_at(points, similarity), tokens, scorer.novelty(similarity))
+
+    @cached_property
+    def _shares_features(self) -> bool:
+        """Whether the lengths' forecast reads the very points that the scorer does, as it nearly always does."""
+        ours, theirs = self.scorer.features, self.costs.lengths.features
+        return all(np.array_equal(getattr(ours, f.name), getattr(theirs, f.name)) for f in fields(ours))
 
     def output_tokens_of(self, vectors: Vectors, prompts: Sequence[str]) -> NDArray[np.float64]:
         """Expect the lengths of answers, of shape (n_prompts, n_models); NaN where a model's are unknown."""

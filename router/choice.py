@@ -52,6 +52,40 @@ class Forecast:
         return replace(self, p_correct=list(self.usual), doubt=doubt, output_tokens=(), low=(), high=())
 
 
+def forecasts(artifact: Artifact, texts: Sequence[str]) -> list[Forecast]:
+    """Encode prompts and score them together, for as much as a choice needs: without bounds."""
+    vectors = artifact.encoder.encode(texts)
+    seen = artifact.expectation_of(vectors, texts)
+    usual = artifact.scorer.usual.tolist()
+    known = [bool(vector.any()) for vector in vectors]
+    p_correct, tokens, novelty = seen.p_correct.tolist(), seen.output_tokens.tolist(), seen.novelty.tolist()
+    rows = zip(texts, known, p_correct, tokens, novelty, strict=True)
+    return [_expected(artifact, usual, *row) for row in rows]
+
+
+def _expected(
+    artifact: Artifact,
+    usual: list[float],
+    text: str,
+    is_known: bool,
+    p_correct: list[float],
+    tokens: list[float],
+    novelty: float,
+) -> Forecast:
+    if not text.strip():
+        return Forecast(usual, EMPTY_TEXT)
+    if not is_known:
+        return Forecast(usual, UNKNOWN_TEXT)
+    return Forecast(
+        p_correct,
+        output_tokens=tuple([None if isnan(n) else n for n in tokens]),
+        novelty=novelty,
+        abstention=artifact.abstention,
+        usual=tuple(usual),
+        max_novelty=artifact.manifest.max_novelty,
+    )
+
+
 def forecast(artifact: Artifact, text: str) -> Forecast:
     """Encode a prompt and score it; an encoder that knows nothing of a text gives it the zero vector."""
     usual: list[float] = artifact.scorer.usual.tolist()
@@ -71,6 +105,20 @@ def forecast(artifact: Artifact, text: str) -> Forecast:
         usual=tuple(usual),
         max_novelty=artifact.manifest.max_novelty,
     )
+
+
+def bounded(decision: Decision, seen: Forecast) -> Decision:
+    """A decision with the bounds that its prompt's whole forecast has: what an explanation shows."""
+    seen = seen.within(None if decision.policy is None else decision.policy.max_novelty)
+
+    def with_bounds(option: Option) -> Option:
+        column = option.entry.column
+        if column is None or not seen.low:
+            return option
+        return replace(option, interval=(seen.low[column], seen.high[column]))
+
+    options, others = (tuple(map(with_bounds, some)) for some in (decision.options, decision.others))
+    return replace(decision, options=options, others=others)
 
 
 def named_entry(pool: Pool, name: str) -> PoolEntry:
@@ -99,9 +147,10 @@ def choose(
     seen = observed or Observed()
     forecast = forecast.within(request.policy.max_novelty)
     options = {entry.name: option(entry, request, forecast) for entry in entries}
-    over = {name: why for name, o in options.items() if (why := over_limits(o, request, seen)) is not None}
-    reasons = {**reasons, **over}
-    options = {name: o for name, o in options.items() if name not in over}
+    if request.overrides.has_limits:
+        over = {name: why for name, o in options.items() if (why := over_limits(o, request, seen)) is not None}
+        reasons = {**reasons, **over}
+        options = {name: o for name, o in options.items() if name not in over}
     if not options:
         raise NoEligibleModelError("no model can take this request; each one's reason is listed", reasons)
     abstained = None
@@ -109,7 +158,10 @@ def choose(
         sure = _sure_enough(request, pool, request.policy.error_limit, forecast, options)
         reasons, options, abstained = {**reasons, **sure.reasons}, sure.options, sure.abstained
     candidates = [
-        Candidate(name, o.p_correct or 0.0, o.expected_cost_usd, why_unknown(o)) for name, o in options.items()
+        Candidate(name, o.p_correct or 0.0, cost)
+        if (cost := o.expected_cost_usd) is not None
+        else Candidate(name, o.p_correct or 0.0, None, why_unknown(o))
+        for name, o in options.items()
     ]
     failing = {name for name, o in options.items() if seen.breakers.state(o.entry.upstream) == "open"}
     first, default_note = (tuple(options), abstained) if abstained else _first(request, pool, forecast, options)
@@ -123,7 +175,7 @@ def choose(
         artifact_id=None,
         policy=request.policy,
         options=tuple(
-            replace(options[candidate.model], propensity=propensity)
+            replace(options[candidate.model], propensity=propensity) if propensity else options[candidate.model]
             for candidate, propensity in zip(order, ranking.propensities, strict=True)
         ),
         others=tuple(others),
@@ -219,13 +271,14 @@ def option(entry: PoolEntry, request: PromptRequest, forecast: Forecast, exclude
     """What an entry is worth for a request."""
     limit, column = request.max_output_tokens, entry.column
     tokens = forecast.output_tokens[column] if column is not None and forecast.output_tokens else None
+    expected = entry.expected_tokens(limit, tokens)
     return Option(
         entry,
         p_correct=None if column is None else forecast.p_correct[column],
         interval=(forecast.low[column], forecast.high[column]) if column is not None and forecast.low else None,
-        expected_cost_usd=entry.expected_cost_usd(request.input_tokens, limit, tokens),
+        expected_cost_usd=None if expected is None else entry.cost_usd(request.input_tokens, expected),
         propensity=0.0,
         excluded=excluded,
-        expected_output_tokens=entry.expected_tokens(limit, tokens),
+        expected_output_tokens=expected,
         expected_latency_s=entry.expected_latency_s(limit, tokens),
     )

@@ -44,7 +44,10 @@ class TokenForecaster:
         """How long an answer prompts ask for, of shape (N, R)."""
         if not self.demand.size:
             return np.zeros((len(vectors), 0), dtype=np.float32)
-        demand: Singles = self.features(vectors, surface) @ self.demand + self.demand_offset
+        return self._demands_at(self.features(vectors, surface))
+
+    def _demands_at(self, points: Singles) -> Singles:
+        demand: Singles = points @ self.demand + self.demand_offset
         return np.minimum(np.maximum(demand, -DEMAND_LIMIT), DEMAND_LIMIT)
 
     def tokens(self, vectors: Singles, surface: Singles) -> Floats:
@@ -52,7 +55,15 @@ class TokenForecaster:
 
         vectors: (N, dim_vector), surface: (N, n_surface), as the scorer takes them.
         """
-        log_tokens = self.level + self.demands(vectors, surface) @ self.slope.T  # (N, M)
+        return self._tokens_of(self.demands(vectors, surface))
+
+    def tokens_at(self, points: Singles) -> Floats:
+        """The same from points of shape (N, n_features) that `features` made."""
+        none = np.zeros((len(points), 0), dtype=np.float32)
+        return self._tokens_of(self._demands_at(points) if self.demand.size else none)
+
+    def _tokens_of(self, demands: Singles) -> Floats:
+        log_tokens = self.level + demands @ self.slope.T  # (N, M)
         return self.smearing.astype(np.float64) * np.exp(log_tokens.astype(np.float64))
 
 

@@ -5,6 +5,7 @@ every tree at once.
 """
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +15,16 @@ Singles = NDArray[np.float32]
 Indices = NDArray[np.int32]
 
 BLOCK = 2048  # prompts that step through the trees together: what fits a cache
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The same trees, ready to step through: nodes count by twos, so that one index finds a node and both children."""
+
+    root: NDArray[np.intp]
+    feature: NDArray[np.intp]
+    threshold: Singles
+    child: NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -47,15 +58,24 @@ class Forest:
                 values[start : start + BLOCK] = self.value.take(self._leaves(block), axis=0).mean(axis=1)
         return values
 
-    def _leaves(self, points: Singles) -> Indices:
+    def _leaves(self, points: Singles) -> NDArray[np.intp]:
         """The leaf of each point in each tree, (N, n_trees)."""
-        node = np.repeat(self.root[None], len(points), axis=0)
+        steps = self._steps
+        node = np.repeat(steps.root[None], len(points), axis=0)
         flat = np.ascontiguousarray(points).ravel()
-        row = np.arange(0, flat.size, points.shape[1], dtype=np.int32)[:, None]  # where each point begins
+        row = np.arange(0, flat.size, points.shape[1])[:, None]  # where each point begins
         for _ in range(self.depth):
-            beyond = flat.take(row + self.feature.take(node)) > self.threshold.take(node)
-            node = self.child.take(2 * node + beyond)
-        return node
+            feature = steps.feature.take(node)
+            if len(points) > 1:
+                feature += row
+            node += flat.take(feature) > steps.threshold.take(node)
+            node = steps.child.take(node)
+        return node >> 1
+
+    @cached_property
+    def _steps(self) -> "_Steps":
+        wide = np.repeat(self.feature.astype(np.intp), 2), np.repeat(self.threshold, 2)
+        return _Steps(2 * self.root.astype(np.intp), *wide, 2 * self.child.astype(np.intp))
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Name every array, for `from_tensors` to bring back to the bit."""

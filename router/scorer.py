@@ -37,12 +37,15 @@ class Features:
 
     def __call__(self, vectors: Singles, surface: Singles) -> Singles:
         """Join the direction of the centred vector and the standardized surface, (N, dim_vector + n_surface)."""
+        joined = np.zeros((len(vectors), vectors.shape[1] + surface.shape[1]), dtype=np.float32)
+        direction, standard = joined[:, : vectors.shape[1]], joined[:, vectors.shape[1] :]
         centred = vectors - self.vector_mean
-        norm = np.linalg.norm(centred, axis=1, keepdims=True)
-        direction = np.divide(centred, norm, out=np.zeros_like(centred), where=norm > 0)
-        standard = np.clip((surface - self.surface_mean) / self.surface_scale, -SURFACE_LIMIT, SURFACE_LIMIT)
-        joined: Singles = np.hstack([direction, standard / np.sqrt(np.float32(max(surface.shape[1], 1)))])
-        return joined.astype(np.float32, copy=False)
+        norm = np.sqrt(np.square(centred).sum(axis=1, keepdims=True))
+        np.divide(centred, norm, out=direction, where=norm > 0)
+        limited = np.minimum((surface - self.surface_mean) / self.surface_scale, SURFACE_LIMIT)
+        np.maximum(limited, -SURFACE_LIMIT, out=limited)
+        np.divide(limited, np.sqrt(np.float32(max(surface.shape[1], 1))), out=standard)
+        return joined
 
 
 def kernel(a: Singles, b: Singles, n_surface: int, norms_of_b: Singles | None = None) -> Singles:
@@ -218,7 +221,12 @@ class Scorer:
 
     def p_correct(self, vectors: Singles, surface: Singles) -> Floats:
         """Forecast from raw vectors (N, dim_vector) and surfaces (N, n_surface): probabilities of shape (N, M)."""
-        return self._calibrate(self.logits(self.embed(vectors, surface)))
+        points = self.features(vectors, surface)
+        return self.p_correct_at(points, self.similarity(points))
+
+    def p_correct_at(self, points: Singles, similarity: Singles) -> Floats:
+        """Forecast from points and their similarity to the landmarks: probabilities of shape (N, M)."""
+        return self._calibrate(self.logits(self.embed_points(points, similarity)))
 
     @cached_property
     def usual(self) -> Floats:

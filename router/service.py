@@ -6,17 +6,17 @@ It only waits: encoding and scoring run in a thread of their own, HTTP is `route
 
 import asyncio
 from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 
 from router.asking import CLIENT_CLOSED, CLIENT_FAULT, Asker
 from router.champion import ChampionWatch
-from router.choice import choose, explain, forecast, named_entry
+from router.choice import bounded, choose, explain, forecast, named_entry
 from router.decision import Decision, Option
 from router.eligibility import eligible
 from router.errors import InvalidRequestError, NoArtifactError, UpstreamError, UpstreamsFailedError
 from router.evidence_index import EvidenceIndex
+from router.forecasting import Forecasting
 from router.observed import Observed
 from router.pool import AUTO
 from router.record import Recorder
@@ -100,7 +100,7 @@ class Service:
         self.observed = observed or Observed()
         self._asker = Asker(upstreams, self.observed)
         self._recorder = recorder
-        self._encoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
+        self._forecasting = Forecasting()
 
     async def evidence(self, text: str, k: int = N_NEAREST) -> dict[str, object]:
         """The labelled questions nearest to a text, with each model's record on them."""
@@ -111,9 +111,8 @@ class Service:
         if index is None:
             why = "it is not built yet" if self.index is not None else "`evidence.enabled` is false"
             return {"nearest": [], "n_questions": 0, "note": f"there is no index: {why}"}
-        loop = asyncio.get_running_loop()
-        vectors = await loop.run_in_executor(self._encoding, artifact.encoder.encode, [text])
-        nearest = await loop.run_in_executor(None, index.nearest, vectors[0], k)
+        vectors = await self._forecasting.run(artifact.encoder.encode, [text])
+        nearest = await asyncio.get_running_loop().run_in_executor(None, index.nearest, vectors[0], k)
         note = None if nearest else "nothing of the text is known from the logs"
         return {
             "nearest": [neighbour.as_json() for neighbour in nearest],
@@ -126,10 +125,10 @@ class Service:
     @property
     def encoder_queue_depth(self) -> int:
         """How many prompts wait to be encoded."""
-        return self._encoding._work_queue.qsize()
+        return self._forecasting.n_waiting
 
     def close(self) -> None:
-        self._encoding.shutdown(cancel_futures=True)
+        self._forecasting.close()
 
     async def answer(self, request: PromptRequest, request_id: str) -> Answer | AnswerStream:
         """Choose a model, ask it and its fallbacks in turn, and record the decision."""
@@ -166,8 +165,7 @@ class Service:
         if current.artifact is None:
             raise NoArtifactError(self.watch.missing)
         entries, reasons = eligible(current.pool, request, self.observed)
-        loop = asyncio.get_running_loop()
-        seen = await loop.run_in_executor(self._encoding, forecast, current.artifact, request.text)
+        seen = await self._forecasting.forecast(current.artifact, request.text)
         decision = choose(request, request_id, current.pool, entries, reasons, seen, self.observed)
         decision.artifact_id, decision.started = current.artifact.id, started
         decision.prompt, decision.route_s = request.text, perf_counter() - started
@@ -180,15 +178,17 @@ class Service:
             return (await self.decide(request, request_id)).explain()
         if current.artifact is None:
             raise NoArtifactError(self.watch.missing)
-        loop = asyncio.get_running_loop()
-        explained = await loop.run_in_executor(
-            self._encoding, explain, request, request_id, current.artifact, current.pool, self.observed
+        explained = await self._forecasting.run(
+            explain, request, request_id, current.artifact, current.pool, self.observed
         )
         encoder = current.artifact.manifest.encoder_fingerprint
         return {**explained, "encoder": encoder, "evidence": await self.evidence(request.text)}
 
     async def explain_answer(self, decision: Decision) -> dict[str, object]:
         """Explain a decision that was made: what its answer's debug part says."""
+        artifact = self.watch.current.artifact
+        if artifact is not None and decision.artifact_id == artifact.id:
+            decision = bounded(decision, await self._forecasting.run(forecast, artifact, decision.prompt))
         explained = {"id": decision.id, **decision.explain()}
         if decision.artifact_id is not None:
             explained["evidence"] = await self.evidence(decision.prompt)

@@ -5,7 +5,7 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import Engine
 
 from router.artifact import Artifact
-from router.choice import Forecast, forecast
+from router.choice import Forecast, forecasts
+from router.encoder.lsa import LsaEncoder
 from router.replay import replay
 from tests.serving import A_SUM, Gateway, entry, planted_engine, run_gateway, settings
 from tests.upstreams import Upstream
@@ -358,19 +359,20 @@ def test_a_prompt_whose_client_leaves_before_its_turn_is_never_encoded(
     encoded: list[str] = []
     turn = threading.Event()
 
-    def slow(artifact: Artifact, text: str) -> Forecast:
-        encoded.append(text)
+    def slow(artifact: Artifact, texts: Sequence[str]) -> list[Forecast]:
+        encoded.extend(texts)
         assert turn.wait(10)
-        return forecast(artifact, text)
+        return forecasts(artifact, texts)
 
-    monkeypatch.setattr("router.service.forecast", slow)
+    monkeypatch.setattr("router.forecasting.forecasts", slow)
+    monkeypatch.setattr(LsaEncoder, "is_light", False)
     n_asked = len(upstream.asked)
     with ThreadPoolExecutor() as others:
         first = others.submit(post, gateway, chat())
         until(lambda: bool(encoded))  # it holds the encoder
-        service, in_flight = gateway.app.state.service, gateway.app.state.metrics.in_flight
+        service, metrics = gateway.app.state.service, gateway.app.state.metrics
         leave(gateway, json.dumps(chat(text="a poem")).encode(), "left", lambda: service.encoder_queue_depth > 0)
-        until(lambda: in_flight._value.get() == 1)  # the router has seen it leave
+        until(lambda: metrics.n_in_flight == 1)  # the router has seen it leave
         turn.set()
         assert first.result().status_code == 200
     assert post(gateway, chat()).status_code == 200

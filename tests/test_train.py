@@ -98,6 +98,7 @@ class CountingEncoder:
     dim: int = 2
     max_tokens: int = 100
     depends_on_logs: bool = False
+    is_light: bool = False
     asked: list[str] = field(default_factory=list)
 
     def encode(self, prompts: Sequence[str]) -> Vectors:

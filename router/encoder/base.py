@@ -15,7 +15,8 @@ class Encoder(Protocol):
 
     Two encoders with one `fingerprint` give the same vectors for the same prompts. `depends_on_logs` is True
     for an encoder that is fitted on the training questions; its vectors are not worth caching, because the next
-    training makes another encoder.
+    training makes another encoder. `is_light` is True for one that encodes a short prompt in a fraction of a
+    millisecond.
     """
 
     @property
@@ -29,6 +30,9 @@ class Encoder(Protocol):
 
     @property
     def depends_on_logs(self) -> bool: ...
+
+    @property
+    def is_light(self) -> bool: ...
 
     def encode(self, prompts: Sequence[str]) -> Vectors:
         """Encode prompts as an array of shape (n_prompts, dim); an empty list gives shape (0, dim)."""

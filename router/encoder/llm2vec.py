@@ -40,6 +40,7 @@ class Llm2VecEncoder:
     """Encodes prompts as the pooled last hidden states of a bidirectional decoder, in float32; their mean as a rule."""
 
     depends_on_logs = False
+    is_light = False
 
     def __init__(
         self, checkpoint: Checkpoint, tokenizer: Any, model: Any, max_tokens: int, padding_side: PaddingSide = "right"

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from math import sqrt
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ MAX_TOKENS = 4_096
 CHARS_PER_TOKEN = 8  # a longer prompt is cut before it is tokenized
 RARE_BELOW = 100  # with fewer questions, n-grams seen once are kept too
 CHUNK = 1_000  # prompts tokenized at once; their tokens take a hundred bytes each until they are arrays
+FEW = 32  # prompts that are tokenized here: waking the tokenizer's threads would take longer
 SEED = 0
 
 # a LaTeX command, a letter of a script without spaces, a word, one digit, one symbol
@@ -48,6 +50,7 @@ class LsaEncoder:
     """
 
     depends_on_logs = True
+    is_light = True
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class LsaEncoder:
         self.max_tokens = max_tokens
         self._tokenizer = tokenizer
         self._keys = keys
+        self._padded_keys = np.append(keys, -1)  # what lies beyond the last key is no n-gram
         self._idf = idf
         self._stored = components
         self._components = components.astype(np.float32)  # (F, D)
@@ -73,7 +77,7 @@ class LsaEncoder:
             )
         cut = [readable(prompt, max_tokens * CHARS_PER_TOKEN) for prompt in prompts]
         tokenizer = _train_tokenizer(cut)
-        ngrams = [_ngrams(tokens)[0] for tokens in _tokenize(tokenizer, cut, max_tokens)]
+        ngrams = [np.unique(_occurrences(tokens)) for tokens in _tokenize(tokenizer, cut, max_tokens)]
         keys, n_questions = np.unique(np.concatenate(ngrams), return_counts=True)  # (F,), (F,)
         frequent = n_questions >= (1 if len(prompts) < RARE_BELOW else 2)
         keys, n_questions = keys[frequent], n_questions[frequent]
@@ -127,14 +131,22 @@ class LsaEncoder:
     def _weigh(self, prompts: Sequence[str]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Find each prompt's features and their TF-IDF weights, of unit length together."""
         for tokens in _tokenize(self._tokenizer, prompts, self.max_tokens):
-            ngrams, counts = _ngrams(tokens)
-            features = np.searchsorted(self._keys, ngrams)
-            known = features < len(self._keys)
-            known[known] = self._keys[features[known]] == ngrams[known]
-            features = features[known]
-            weights = (1 + np.log(counts[known])) * self._idf[features]  # sublinear tf x idf
-            length = float(np.sqrt(weights @ weights))
+            features, counts = self._features(tokens)
+            weights = (1 + np.log(counts)) * self._idf[features]  # sublinear tf x idf
+            length = sqrt(weights @ weights)
             yield features, (weights / length if length else weights).astype(np.float32)
+
+    def _features(self, tokens: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Look up a prompt's n-grams: the known ones in ascending order, and how often each occurs."""
+        ngrams = _occurrences(tokens)
+        ngrams.sort()
+        features = self._keys.searchsorted(ngrams)
+        features = features[self._padded_keys[features] == ngrams]
+        if not len(features):
+            return features, features
+        ends = np.flatnonzero(features[1:] != features[:-1]) + 1  # equal ones stand together
+        bounds = np.concatenate([[0], ends, [len(features)]])
+        return features[bounds[:-1]], bounds[1:] - bounds[:-1]
 
 
 def _train_tokenizer(prompts: Sequence[str]) -> Tokenizer:
@@ -160,15 +172,20 @@ def _train_tokenizer(prompts: Sequence[str]) -> Tokenizer:
 def _tokenize(tokenizer: Tokenizer, prompts: Sequence[str], max_tokens: int) -> Iterator[NDArray[np.int64]]:
     """Tokenize prompts, and cut the middle out of what is too long."""
     for start in range(0, len(prompts), CHUNK):
-        for encoding in tokenizer.encode_batch_fast(list(prompts[start : start + CHUNK]), add_special_tokens=False):
+        chunk = list(prompts[start : start + CHUNK])
+        if len(chunk) <= FEW:
+            encodings = [tokenizer.encode(prompt, add_special_tokens=False) for prompt in chunk]
+        else:
+            encodings = tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
+        for encoding in encodings:
             tokens = np.asarray(encoding.ids, dtype=np.int64)
-            yield np.delete(tokens, surplus(len(tokens), max_tokens))
+            yield tokens if len(tokens) <= max_tokens else np.delete(tokens, surplus(len(tokens), max_tokens))
 
 
-def _ngrams(tokens: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count a prompt's uni- and bigrams: distinct keys in ascending order, and how often each occurs."""
+def _occurrences(tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The keys of a prompt's uni- and bigrams, as often as each occurs."""
     bigrams = (tokens[:-1] + 1) << 32 | tokens[1:]  # a unigram's key is its token
-    return np.unique(np.concatenate([tokens, bigrams]), return_counts=True)
+    return np.concatenate([tokens, bigrams])
 
 
 def _singular_vectors(

@@ -1,0 +1,106 @@
+"""Forecasts of prompts that come together."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from threading import get_ident
+
+import pytest
+
+from router.artifact import Artifact
+from router.choice import Forecast, forecast
+from router.encoder.base import Vectors
+from router.encoder.lsa import LsaEncoder
+from router.forecasting import LIGHT_CHARS, MAX_TOGETHER, Forecasting
+from tests.serving import A_POEM, A_SUM, planted_artifact
+
+BROKEN = "no encoder reads this"
+
+
+@dataclass
+class Watched:
+    """The planted encoder, which notes what it was asked, by which thread, and refuses one text."""
+
+    encoder: LsaEncoder
+    is_light: bool = True
+    asked: list[list[str]] = field(default_factory=list)
+    threads: set[int] = field(default_factory=set)
+
+    def encode(self, prompts: Sequence[str]) -> Vectors:
+        self.asked.append(list(prompts))
+        self.threads.add(get_ident())
+        if BROKEN in prompts:
+            raise ValueError(BROKEN)
+        return self.encoder.encode(prompts)
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return planted_artifact(tmp_path_factory.mktemp("artifacts"), {"a": (0.9, 0.3), "b": (0.4, 0.8)})
+
+
+@pytest.fixture
+def encoder(artifact: Artifact) -> Watched:
+    assert isinstance(artifact.encoder, LsaEncoder)
+    return Watched(artifact.encoder)
+
+
+@pytest.fixture
+async def forecasting() -> AsyncIterator[Forecasting]:
+    made = Forecasting()
+    yield made
+    made.close()
+
+
+def watched(artifact: Artifact, encoder: Watched) -> Artifact:
+    return replace(artifact, encoder=encoder)  # type: ignore[arg-type]
+
+
+async def test_prompts_that_come_together_are_forecast_in_one_pass_as_each_alone(
+    artifact: Artifact, encoder: Watched, forecasting: Forecasting
+) -> None:
+    texts = [A_SUM, A_POEM, "", "zzz qqq"]
+    serving = watched(artifact, encoder)
+    seen = await asyncio.gather(*(forecasting.forecast(serving, text) for text in texts))
+    assert encoder.asked == [texts]
+    assert encoder.threads == {get_ident()}
+    for found, text in zip(seen, texts, strict=True):
+        alone = forecast(artifact, text)
+        assert found.p_correct == pytest.approx(alone.p_correct, abs=1e-6)
+        assert (found.output_tokens, found.doubt) == (alone.output_tokens, alone.doubt)
+        assert found.novelty == (alone.novelty and pytest.approx(alone.novelty, abs=1e-6))
+
+
+@pytest.mark.parametrize("is_light", [True, False])
+async def test_who_leaves_before_its_turn_holds_nobody_up(
+    artifact: Artifact, encoder: Watched, forecasting: Forecasting, is_light: bool
+) -> None:
+    encoder.is_light = is_light
+    leaving = asyncio.create_task(forecasting.forecast(watched(artifact, encoder), A_SUM))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    async with asyncio.timeout(10):
+        assert isinstance(await forecasting.forecast(watched(artifact, encoder), A_POEM), Forecast)
+    assert forecasting.n_waiting == 0
+
+
+async def test_a_prompt_that_cannot_be_encoded_takes_no_other_with_it(
+    artifact: Artifact, encoder: Watched, forecasting: Forecasting
+) -> None:
+    texts = [A_SUM, BROKEN, A_POEM]
+    serving = watched(artifact, encoder)
+    seen = await asyncio.gather(*(forecasting.forecast(serving, text) for text in texts), return_exceptions=True)
+    assert [type(one) for one in seen] == [Forecast, ValueError, Forecast]
+
+
+async def test_long_prompts_and_heavy_encoders_leave_the_event_loop_alone(
+    artifact: Artifact, encoder: Watched, forecasting: Forecasting
+) -> None:
+    serving = watched(artifact, encoder)
+    await forecasting.forecast(serving, "sum " * LIGHT_CHARS)
+    encoder.is_light = False
+    n = MAX_TOGETHER + 3
+    await asyncio.gather(*(forecasting.forecast(serving, A_SUM) for _ in range(n)))
+    assert get_ident() not in encoder.threads
+    assert [len(texts) for texts in encoder.asked] == [1, MAX_TOGETHER, 3]
