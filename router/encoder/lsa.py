@@ -32,7 +32,7 @@ MAX_TOKENS = 4_096
 CHARS_PER_TOKEN = 8  # a longer prompt is cut before it is tokenized
 RARE_BELOW = 100  # with fewer questions, n-grams seen once are kept too
 CHUNK = 1_000  # prompts tokenized at once; their tokens take a hundred bytes each until they are arrays
-FEW = 32  # prompts that are tokenized here: waking the tokenizer's threads would take longer
+FEW_CHARS = 4_000  # tokenized here: waking the tokenizer's threads would take longer
 SEED = 0
 
 # a LaTeX command, a letter of a script without spaces, a word, one digit, one symbol
@@ -173,7 +173,7 @@ def _tokenize(tokenizer: Tokenizer, prompts: Sequence[str], max_tokens: int) -> 
     """Tokenize prompts, and cut the middle out of what is too long."""
     for start in range(0, len(prompts), CHUNK):
         chunk = list(prompts[start : start + CHUNK])
-        if len(chunk) <= FEW:
+        if sum(map(len, chunk)) <= FEW_CHARS:
             encodings = [tokenizer.encode(prompt, add_special_tokens=False) for prompt in chunk]
         else:
             encodings = tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
