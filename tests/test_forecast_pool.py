@@ -22,6 +22,7 @@ from tests.stored import store_log
 from tests.test_data_commands import run
 from training.forecast_files import read_labels, read_questions
 from training.forecast_pool import BenchmarkForecast, forecast_benchmark
+from training.suggest_labels import suggest_labels
 from training.train import train
 
 N_MODELS = 9
@@ -169,6 +170,33 @@ def test_the_command_prints_a_table_and_json(planted: Planted) -> None:
     found = json.loads(run(planted.root, "forecast", "--benchmark", "algebra", "--json", *options).stdout)
     assert found["level"] == 0.9
     assert [row["model"] for row in found["forecasts"]].count("model-0") == 1
+
+
+def test_items_to_label_are_suggested_and_read_back(planted: Planted, tmp_path: Path) -> None:
+    options = ("--database", str(planted.engine.url))
+    asked = ("forecast", "--benchmark", "chess", "--model", UNRUN)
+    output = tmp_path / "ask.csv"
+    done = run(tmp_path, *asked, "--suggest", "20", "--output", str(output), *options)
+    assert done.returncode == 0, done.stderr
+    assert f"20 questions are in {output}: fill in" in done.stdout
+    with output.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    chess = {f"q{q}": q for q in planted.rows("chess")}
+    assert len({row["question_id"] for row in rows} & chess.keys()) == 20
+    write_csv(
+        output, tuple(rows[0]), [(*list(row.values())[:3], planted.label[chess[row["question_id"]], 7]) for row in rows]
+    )
+    (told,) = planted.forecast("chess", UNRUN, answers=output).rows
+    assert told.forecast.n_labelled == 20
+    again = run(tmp_path, *asked, "--suggest", "20", "--output", str(output), *options)
+    assert (again.returncode, "exists already" in again.stderr) == (1, True)
+
+
+def test_what_cannot_be_suggested_says_why(planted: Planted) -> None:
+    with pytest.raises(EmbedRouterError, match="perhaps chess"):
+        suggest_labels(planted.engine, "ches", 5)
+    with pytest.raises(EmbedRouterError, match="model-0 has answered every item of algebra"):
+        suggest_labels(planted.engine, "algebra", 5, model="model-0")
 
 
 def test_unknown_names_are_refused_with_the_nearest(planted: Planted) -> None:

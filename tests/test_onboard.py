@@ -249,7 +249,7 @@ def test_the_verb_suggests_reads_back_and_says_what_it_expects(planted: Planted)
     database = {"EMBEDROUTER_DATABASE_URL": url_of(planted.engine)}
     verb = ("onboard", NEW, "--artifacts-dir", "artifacts")
     suggested = run(planted.root, *verb, "--suggest", "40", "--output", "ask.csv", environment=database)
-    assert suggested.stdout.startswith(f"40 questions to ask {NEW} are in ask.csv"), suggested.stderr
+    assert suggested.stdout.startswith(f"40 questions are in ask.csv: ask {NEW}"), suggested.stderr
     again = run(planted.root, *verb, "--suggest", "40", "--output", "ask.csv", environment=database)
     assert (again.returncode, "may hold answers" in again.stderr) == (1, True)
     with (planted.root / "ask.csv").open(newline="", encoding="utf-8") as file:

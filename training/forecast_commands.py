@@ -15,6 +15,12 @@ def forecast(
     questions: Annotated[
         Path | None, typer.Option(help="A new benchmark's prompts: prompt, and question_id (default: 1, 2, ...).")
     ] = None,
+    suggest: Annotated[
+        int | None, typer.Option(min=1, help="Instead, name this many items of a known benchmark to label.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where suggested items go, a .csv to fill in; default: print.")
+    ] = None,
     new: Annotated[bool, typer.Option("--new", help="The model is in no log, and has no answers yet.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     artifacts_dir: Annotated[Path, typer.Option(help="Where artifacts are.")] = Path("var/artifacts"),
@@ -34,8 +40,20 @@ def forecast(
 
     `embedrouter forecast --model my-model --benchmark gsm --answers fifty.csv`
 
+    `embedrouter forecast --model my-model --benchmark gsm --suggest 50 --output fifty.csv`
+
     `embedrouter forecast --benchmark legal --questions legal.csv --answers labelled.csv --json`
     """
+    from data.errors import EmbedRouterError
+
+    if suggest is not None:
+        if answers or questions:
+            raise EmbedRouterError("--suggest names items of the logs to label: without --answers and --questions")
+        _suggest(benchmark, model, suggest, output, seed, database, as_json)
+        return
+    if output is not None:
+        raise EmbedRouterError(f"--output {output} is for --suggest; a forecast is printed")
+
     import json
     from dataclasses import asdict
 
@@ -85,6 +103,24 @@ def forecast(
             row.regime,
         )
     Console().print(table)
+
+
+def _suggest(
+    benchmark: str, model: str | None, n: int, output: Path | None, seed: int, database: str | None, as_json: bool
+) -> None:
+    from rich.console import Console
+
+    from data.database import opened
+    from training.suggest_labels import suggest_labels
+    from training.suggestions import check_output, give
+
+    check_output(output)
+    with opened(database) as engine, Console(stderr=True).status("choosing items"):
+        chosen = suggest_labels(engine, benchmark, n, model=model, seed=seed)
+    said = give(chosen, output, {"benchmark": benchmark, "model": model or ""} if as_json else None)
+    if said:
+        print(f"{said}: fill in the column label (0 to 1), then")
+        print(f"`embedrouter forecast --model {model or 'MODEL'} --benchmark {benchmark} --answers {output}`")
 
 
 def register(app: typer.Typer) -> None:

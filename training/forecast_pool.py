@@ -268,7 +268,7 @@ def _check_names(
 ) -> None:
     if asked is None and not here.any():
         raise EmbedRouterError(
-            f"the logs hold no benchmark {benchmark!r}: {_near(benchmark, data.benchmarks.tolist())}; "
+            f"the logs hold no benchmark {benchmark!r}: {near_names(benchmark, data.benchmarks.tolist())}; "
             "for a new one, name its prompts with --questions FILE"
         )
     if asked is not None and here.any():
@@ -277,12 +277,12 @@ def _check_names(
         return
     if not is_new and not any(label.model in (None, model) for label in given):
         raise EmbedRouterError(
-            f"no log knows the model {model!r}: {_near(model, data.model_names)}; "
+            f"no log knows the model {model!r}: {near_names(model, data.model_names)}; "
             "a new model needs --answers FILE, or --new for a forecast without any"
         )
 
 
-def _near(name: str, known: Sequence[str]) -> str:
+def near_names(name: str, known: Sequence[str]) -> str:
     distinct = sorted(set(known))
     near = difflib.get_close_matches(name, distinct, n=3, cutoff=0.4) or distinct[:5]
     return f"perhaps {', '.join(near)}"

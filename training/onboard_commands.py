@@ -8,10 +8,8 @@ import typer
 
 if TYPE_CHECKING:
     from training.onboard import Onboarded
-    from training.suggest import SuggestedQuestion
 
 Database = Annotated[str | None, typer.Option(help="Database URL; default EMBEDROUTER_DATABASE_URL or SQLite in var/.")]
-ANSWER_COLUMNS = ("question_id", "benchmark", "prompt", "label")
 
 
 class DesignChoice(StrEnum):
@@ -89,36 +87,17 @@ def _suggest(
     database: str | None,
     as_json: bool,
 ) -> None:
-    import csv
-    import json
-    import sys
-    from dataclasses import asdict
-
     from data.database import opened
-    from data.errors import EmbedRouterError
     from training.suggest import Design, suggest
+    from training.suggestions import check_output, give
 
-    if output is not None and output.suffix != ".csv":
-        raise EmbedRouterError(f"--output {output} must end in .csv: that is what --answers reads back")
-    if output is not None and output.exists():
-        raise EmbedRouterError(f"--output {output} exists already and may hold answers: name another file")
+    check_output(output)
     with opened(database) as engine:
         chosen = suggest(engine, artifacts_dir, model, n, design=Design(design), seed=seed)
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with output.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(_rows(chosen))
-    if as_json:
-        print(json.dumps({"model": model, "design": design, "questions": [asdict(one) for one in chosen]}))
-    elif output is None:
-        csv.writer(sys.stdout).writerows(_rows(chosen))
-    else:
-        print(f"{len(chosen)} questions to ask {model} are in {output}: fill in the column label (1 right, 0 wrong),")
+    said = give(chosen, output, {"model": model, "design": design} if as_json else None)
+    if said:
+        print(f"{said}: ask {model}, fill in the column label (1 right, 0 wrong),")
         print(f"then `embedrouter onboard {model} --answers {output}`")
-
-
-def _rows(chosen: "list[SuggestedQuestion]") -> list[tuple[str, ...]]:
-    return [ANSWER_COLUMNS, *((one.question_id, one.benchmark, one.prompt, "") for one in chosen)]
 
 
 def _print(done: "Onboarded") -> None:

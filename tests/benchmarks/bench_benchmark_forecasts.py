@@ -37,7 +37,7 @@ from training.fit import Fitted, fit_scorer, refit
 from training.fold_in import ModelPosterior, pool_prior
 from training.forecast import Forecast, forecast_accuracy
 from training.irt import fit_items, forecast_irt
-from training.known_benchmark import OUTLIER, ability_elsewhere, fit_benchmark
+from training.known_benchmark import OUTLIER, ability_elsewhere, fit_benchmark, suggest_items
 from training.posterior import Posterior
 from training.transfer import measure_transfer, models_of, new_items, shared_error, shift_of
 
@@ -52,8 +52,9 @@ NOISE = 2.0
 SETTINGS = FitSettings(n_landmarks=400, n_rounds=8)
 N_RESAMPLES = 1000
 NAN = float("nan")
-METHODS = ("embedrouter", "suite", "pooled", "sample mean", "elsewhere", "2PL IRT")
+METHODS = ("embedrouter", "suggested", "suite", "pooled", "sample mean", "elsewhere", "2PL IRT")
 MEANING = {
+    "suggested": "embedrouter, the N items being those that `forecast --suggest N` names",
     "suite": "embedrouter, the model having labels of N items on every benchmark, not on this one alone",
     "pooled": "embedrouter, told the labels of the other models' N items too",
     "elsewhere": "the model's mean on its other benchmarks, with all their labels: in (a) and (c) for orientation only",
@@ -148,7 +149,11 @@ def known_benchmark(bench: Bench, unit: Unit) -> Iterator[Cell]:
             continue
         irt = fit_items(others[:, fitted.columns])
         of_others = np.delete(ability, model)[fitted.columns]
+        most = suggest_items(fitted.prior(), fitted.items, max(LABELLED))  # greedy: the first N are those of N
         for n in LABELLED:
+            if n:
+                asked = forecast_accuracy(fitted.prior(), fitted.items, hide(label, most[:n]), OUTLIER)
+                yield bench.cell(unit, model, "suggested", n, 0, *_figures(asked))
             for draw in range(DRAWS if n else 1):
                 rng = np.random.default_rng([place, model, n, draw])
                 seen = hide(label, rng.choice(len(rows), n, replace=False))
