@@ -21,7 +21,9 @@ def test_lsa_is_fitted_on_the_prompts() -> None:
 
 @pytest.mark.parametrize("spec", ["", "word2vec", "LSA", "llm2vec/path", ":lsa"])
 def test_an_unknown_encoder_is_told_the_valid_ones(spec: str) -> None:
-    with pytest.raises(EncoderError, match=r"no encoder is called .*; valid are lsa, llm2vec:PATH"):
+    with pytest.raises(
+        EncoderError, match=r"no encoder is called .*; valid are lsa, bundled, lsa\+bundled, llm2vec:PATH"
+    ):
         fit_encoder(spec, PROMPTS)
 
 
@@ -36,9 +38,10 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
         fit_encoder(f"llm2vec:{tmp_path / 'absent'}", PROMPTS)
 
 
-def test_lsa_takes_no_path() -> None:
-    with pytest.raises(EncoderError, match="takes no path, got 'models/x'"):
-        fit_encoder("lsa:models/x", PROMPTS)
+@pytest.mark.parametrize("name", ["lsa", "bundled", "lsa+bundled"])
+def test_only_llm2vec_takes_a_path(name: str) -> None:
+    with pytest.raises(EncoderError, match="takes no path"):
+        fit_encoder(f"{name}:models/x", PROMPTS)
 
 
 @pytest.mark.parametrize("text", [None, "not json", "[]", "{}", '{"kind": "word2vec"}', '{"kind": ["lsa"]}'])

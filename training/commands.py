@@ -9,7 +9,9 @@ import typer
 Database = Annotated[str | None, typer.Option(help="Database URL; default EMBEDROUTER_DATABASE_URL or SQLite in var/.")]
 ArtifactsDir = Annotated[Path, typer.Option(help="Where artifacts are written.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
-EncoderSpec = Annotated[str, typer.Option(help="lsa, or llm2vec:PATH for a decoder-only checkpoint on disk.")]
+EncoderSpec = Annotated[
+    str, typer.Option(help="lsa, bundled, lsa+bundled, or llm2vec:PATH for a decoder-only checkpoint on disk.")
+]
 
 
 class SplitBy(StrEnum):

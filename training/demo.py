@@ -42,6 +42,7 @@ from training.train import train
 SOURCE = "demo"
 MARKER = ".embedrouter-demo"
 N_CLIENTS = 8
+ENCODER = "lsa+bundled"
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,13 @@ def fit(console: Console, engine: Engine, artifacts_root: Path, seed: int) -> di
     """Train on the stored outcomes and promote; the comparison with the baselines."""
     console.rule("3. Train: on the stored outcomes, with held-out questions to compare on")
     with console.status("training") as status:
-        trained = train(engine, artifacts_root, seed=seed, on_progress=lambda step: status.update(f"training: {step}"))
+        trained = train(
+            engine,
+            artifacts_root,
+            encoder_spec=ENCODER,
+            seed=seed,
+            on_progress=lambda step: status.update(f"training: {step}"),
+        )
         verdict = promote_through_gate(engine, trained.artifact, kind="train")
     console.print(comparison_table(trained.comparison))
     console.print(f"artifact {trained.artifact.id} in {trained.seconds:.1f} s; {'; '.join(verdict.reasons)}")

@@ -21,7 +21,7 @@ def run(
     job: Annotated[Job, typer.Argument(help="Which job.")],
     database: Database = None,
     artifacts_dir: Annotated[Path, typer.Option(help="Where artifacts are written.")] = Path("var/artifacts"),
-    encoder: Annotated[str | None, typer.Option(help="lsa or llm2vec:PATH; default is the champion's.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="As of `train`; default is the champion's.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     force: Annotated[bool, typer.Option(help="Train although the logs are unchanged.")] = False,
     fail_on_refusal: Annotated[

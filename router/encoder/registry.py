@@ -71,7 +71,37 @@ def _open_llm2vec(folder: Path) -> Encoder:
     return Llm2VecEncoder.open(folder)
 
 
+def _load_bundled(_prompts: Sequence[str], argument: str) -> Encoder:
+    from router.encoder.bundled import BundledEncoder
+
+    if argument:
+        raise EncoderError(f"the bundled encoder takes no path, got {argument!r}: say `bundled`, or `llm2vec:PATH`")
+    return BundledEncoder()
+
+
+def _open_bundled(folder: Path) -> Encoder:
+    from router.encoder.bundled import BundledEncoder
+
+    return BundledEncoder.open(folder)
+
+
+def _fit_joined(prompts: Sequence[str], argument: str) -> Encoder:
+    from router.encoder.joined import JoinedEncoder
+
+    if argument:
+        raise EncoderError(f"lsa+bundled takes no path, got {argument!r}: say `lsa+bundled`")
+    return JoinedEncoder.fit(prompts)
+
+
+def _open_joined(folder: Path) -> Encoder:
+    from router.encoder.joined import JoinedEncoder
+
+    return JoinedEncoder.open(folder)
+
+
 KINDS = {
     "lsa": Kind("lsa", _fit_lsa, _open_lsa),
+    "bundled": Kind("bundled", _load_bundled, _open_bundled),
+    "lsa+bundled": Kind("lsa+bundled", _fit_joined, _open_joined),
     "llm2vec": Kind("llm2vec:PATH", _load_llm2vec, _open_llm2vec),
 }

@@ -1,0 +1,196 @@
+"""The encoder in the package: it is what its card says, and its plain arrays compute what transformers computes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sqlalchemy import Engine, select
+from threadpoolctl import threadpool_limits
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from data import queries
+from data.demo.generate import generate
+from data.tables import QuestionVector
+from router.artifact import read_artifact
+from router.encoder.bundled import FOLDER, BundledEncoder
+from router.encoder.joined import JoinedEncoder, Part
+from router.encoder.llama import Llama
+from router.encoder.llm2vec import Llm2VecEncoder
+from router.encoder.lsa import LsaEncoder
+from router.encoder.registry import fit_encoder, open_encoder
+from router.errors import EncoderError
+from tests.planted import planted_log
+from tests.stored import store_log
+from training.llm2vec.checkpoint_folders import export, make_bidirectional
+from training.llm2vec.tokenizer import train_tokenizer
+from training.train import read_correctness, train
+from training.vectors import question_vectors
+
+PROMPTS = [question.prompt for question in generate(40, 0)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Small products gain nothing from threads, and lose much on busy cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def bundled() -> BundledEncoder:
+    return BundledEncoder()
+
+
+def furthest(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).max())
+
+
+def test_it_is_small_says_what_it_is_and_reads_both_ways(bundled: BundledEncoder) -> None:
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*")) <= 20e6
+    card = (FOLDER / "README.md").read_text(encoding="utf-8")
+    for said in ("license: apache-2.0", "## Data", "## Steps", "## Figures", "## Limits", "embedrouter llm2vec bundle"):
+        assert said in card
+    transformers_own = Llm2VecEncoder.load(FOLDER, max_tokens=bundled.max_tokens)  # it refuses causal ones
+    vectors = bundled.encode(PROMPTS)
+    assert vectors.shape == (40, bundled.dim)
+    assert furthest(vectors, transformers_own.encode(PROMPTS)) < 1e-4
+    assert furthest(vectors, np.vstack([bundled.encode([prompt]) for prompt in PROMPTS])) < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_any_such_llama_is_computed_as_transformers_does(dtype: torch.dtype, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(PROMPTS, 400)
+    config = AutoConfig.for_model(
+        "llama",
+        vocab_size=400,
+        hidden_size=48,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+        initializer_range=0.3,  # so that attention is far from even
+    )
+    model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    make_bidirectional(model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.uniform_(0.5, 1.5)
+    export(model, tokenizer, tmp_path, pooling="mean", max_tokens=64, dtype=dtype)
+    ours, theirs = BundledEncoder(tmp_path, 64), Llm2VecEncoder.load(tmp_path, max_tokens=64)
+    prompts = [*PROMPTS, " ".join(PROMPTS), "", "x"]
+    assert furthest(ours.encode(prompts)[:-2], theirs.encode(prompts)[:-2]) < 1e-4
+    assert furthest(ours.encode(prompts)[-1], theirs.encode(prompts)[-1]) < 1e-4
+    assert not ours.encode([""]).any()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"is_causal": True}, {"hidden_act": "gelu"}, {"num_key_value_heads": 1}, {"model_type": "qwen3"}]
+)
+def test_another_architecture_is_refused(settings: dict[str, object], tmp_path: Path) -> None:
+    config = json.loads((FOLDER / "config.json").read_text("utf-8")) | settings
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "model.safetensors").write_bytes((FOLDER / "model.safetensors").read_bytes())
+    with pytest.raises(EncoderError, match=f"no small bidirectional Llama, by its {next(iter(settings))}"):
+        Llama.read(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(EncoderError, match="cannot be read"):
+        Llama.read(tmp_path)
+
+
+def test_the_latest_prompts_are_kept_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.encoder.bundled.N_KEPT", 3)
+    encoder = BundledEncoder()
+    first = encoder.encode(PROMPTS[:2])
+    monkeypatch.setattr(encoder, "compute", lambda prompts: np.full((len(prompts), encoder.dim), 7, dtype=np.float32))
+    assert furthest(encoder.encode([PROMPTS[1], PROMPTS[0], PROMPTS[1]]), first[[1, 0, 1]]) == 0
+    encoder.encode(PROMPTS[2:4])  # PROMPTS[0] is the oldest now
+    assert furthest(encoder.encode([PROMPTS[1]]), first[1:]) == 0
+    assert (encoder.encode([PROMPTS[0]]) == 7).all()
+
+
+def test_a_long_prompt_keeps_its_head_and_tail(bundled: BundledEncoder) -> None:
+    middle = " and so on" * 400
+    tokens = bundled.tokenize(PROMPTS[0] + middle + PROMPTS[2])
+    assert len(tokens) == bundled.max_tokens == 256
+    assert tokens[:20] == bundled.tokenize(PROMPTS[0])[:20]
+    assert furthest(*(bundled.encode([PROMPTS[0] + middle * n + PROMPTS[2]]) for n in (1, 2))) < 1e-5
+
+
+@pytest.mark.parametrize("prompt", ["\ud800 lone", "nul \0 byte", "🙂" * 50, "مرحبا", "x" * 1_000_000, "\n"])
+def test_odd_text_is_encoded(prompt: str, bundled: BundledEncoder) -> None:
+    assert np.isfinite(bundled.encode([prompt])).all()
+
+
+@pytest.mark.parametrize("spec", ["bundled", "lsa+bundled"])
+def test_a_saved_one_comes_back_the_same_without_a_copy_of_the_weights(spec: str, tmp_path: Path) -> None:
+    encoder = fit_encoder(spec, PROMPTS)
+    encoder.save(tmp_path)
+    opened = open_encoder(tmp_path)
+    assert (
+        opened.fingerprint == encoder.fingerprint == json.loads((tmp_path / "encoder.json").read_text())["fingerprint"]
+    )
+    assert (opened.dim, opened.max_tokens, opened.depends_on_logs) == (
+        encoder.dim,
+        encoder.max_tokens,
+        encoder.depends_on_logs,
+    )
+    assert furthest(opened.encode(PROMPTS[:5]), encoder.encode(PROMPTS[:5])) == 0
+    assert not any(path.name == "model.safetensors" for path in tmp_path.rglob("*"))
+
+
+def test_an_artifact_of_another_bundled_encoder_is_refused(tmp_path: Path) -> None:
+    BundledEncoder(max_tokens=64).save(tmp_path)
+    with pytest.raises(EncoderError, match="was trained with the bundled encoder"):
+        open_encoder(tmp_path)
+
+
+def test_joined_directions_have_their_shares_and_nothing_stays_nothing() -> None:
+    encoder = JoinedEncoder.fit(PROMPTS)
+    lsa = encoder.parts[0].encoder.dim
+    vectors = encoder.encode([*PROMPTS, ""])
+    assert np.square(vectors[:-1, :lsa]).sum(axis=1) == pytest.approx(np.full(40, 0.7), abs=1e-5)
+    assert np.square(vectors[:-1, lsa:]).sum(axis=1) == pytest.approx(np.full(40, 0.3), abs=1e-5)
+    assert not vectors[-1].any()
+    part = Part(LsaEncoder.fit(PROMPTS), np.ones(2, dtype=np.float32), 0.25)
+    raw = np.array([[4.0, 5.0], [1.0, 1.0], [0.0, 0.0]], dtype=np.float32)
+    assert part.direction(raw) == pytest.approx(np.array([[0.3, 0.4], [0, 0], [0, 0]]), abs=1e-6)
+
+
+def test_training_keeps_the_bundled_vectors_and_joins_them_anew(sqlite_engine: Engine, tmp_path: Path) -> None:
+    store_log(sqlite_engine, planted_log(200, 3).log, "planted")
+    trained = train(sqlite_engine, tmp_path, encoder_spec="lsa+bundled")
+    artifact = read_artifact(trained.artifact.folder)
+    assert artifact.manifest.encoder == "lsa+bundled"
+    assert isinstance(artifact.encoder, JoinedEncoder)
+    data = read_correctness(sqlite_engine)
+    with sqlite_engine.connect() as connection:
+        kept = connection.execute(select(QuestionVector)).all()
+    fingerprint = artifact.encoder.parts[1].encoder.fingerprint
+    assert {row.encoder_fingerprint for row in kept} == {fingerprint}
+    assert len(queries.question_vectors(sqlite_engine, fingerprint)) == len(kept) == data.n_questions
+    joined = question_vectors(sqlite_engine, artifact.encoder, data)
+    assert furthest(joined, artifact.encoder.encode(data.prompts)) < 1e-4
+    assert np.isfinite(artifact.p_correct(["What is 7 times 8?"])).all()
+
+
+def test_serving_it_imports_neither_torch_nor_transformers() -> None:
+    script = (
+        "import sys; import router.encoder.joined; from router.encoder.bundled import BundledEncoder;"
+        "BundledEncoder().encode(['What is 7 times 8?']);"
+        "print([name for name in ('transformers', 'torch', 'sklearn', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1]
+    )
+    assert done.stdout.strip() == "[]"
