@@ -1,6 +1,7 @@
 """`embedrouter serve` and `embedrouter route`, as processes."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -33,6 +34,21 @@ def folder(tmp_path: Path) -> Path:
     register(engine, planted_artifact(tmp_path / "var" / "artifacts", FORECASTS))
     engine.dispose()
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """What a verb does to this process's logs ends with its test: its stderr is closed then."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    flags = {name: getattr(logging, name) for name in ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing")}
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, value in flags.items():
+        setattr(logging, name, value)
+    for name in ("router", "router.access"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def environ(**more: str) -> dict[str, str]:
