@@ -137,14 +137,16 @@ def learn(console: Console, engine: Engine, questions: Sequence[Question], upstr
     )
 
 
-def fit(console: Console, engine: Engine, artifacts_root: Path, seed: int) -> dict[str, Any]:
+def fit(
+    console: Console, engine: Engine, artifacts_root: Path, seed: int, encoder_spec: str = ENCODER
+) -> dict[str, Any]:
     """Train on the stored outcomes and promote; the comparison with the baselines."""
     console.rule("3. Train: on the stored outcomes, with held-out questions to compare on")
     with console.status("training") as status:
         trained = train(
             engine,
             artifacts_root,
-            encoder_spec=ENCODER,
+            encoder_spec=encoder_spec,
             seed=seed,
             on_progress=lambda step: status.update(f"training: {step}"),
         )

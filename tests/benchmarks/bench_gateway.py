@@ -29,8 +29,8 @@ def main() -> None:
     arguments = _arguments()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        _say("training on simulated logs")
-        train(folder)
+        _say(f"training on simulated logs, encoder {arguments.encoder}")
+        train(folder, arguments.encoder)
         if arguments.rss:
             result: dict[str, object] = {"rss": _rss(folder, arguments.rss_requests)}
         else:
@@ -43,6 +43,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each round")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--encoder", default="lsa", help="of the router: lsa (the default), bundled, lsa+bundled")
     parser.add_argument("--streams", type=int, default=40, help="in each round")
     parser.add_argument("--litellm", default=LITELLM, metavar="VERSION")
     parser.add_argument("--without-litellm", action="store_true")

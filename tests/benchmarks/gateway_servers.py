@@ -124,14 +124,14 @@ def bare(folder: Path, upstream_url: str) -> Iterator[Server]:
         yield Server("bare", f"http://127.0.0.1:{port}", "mock", pid)
 
 
-def train(folder: Path) -> None:
-    """Fill a database with simulated logs, train on them and promote the artifact."""
+def train(folder: Path, encoder_spec: str) -> None:
+    """Fill a database with simulated logs, train on them with an encoder and promote the artifact."""
     engine = open_engine(f"sqlite:///{folder / 'bench.db'}")
     upgrade(engine)
     quiet = Console(quiet=True)
     with run_simulator() as simulator_url:
         learn(quiet, engine, generate(N_QUESTIONS, 0), simulator_url)
-    fit(quiet, engine, folder / "artifacts", 0)
+    fit(quiet, engine, folder / "artifacts", 0, encoder_spec)
     engine.dispose()
 
 
