@@ -130,14 +130,7 @@ def test_the_order_of_questions_does_not_matter(name: str, forecasts: dict[str, 
 @pytest.mark.parametrize("name", [name for name in ESTIMATORS if EXPECTED[name].reorders_models])
 def test_the_order_of_models_does_not_matter(name: str, forecasts: dict[str, Floats]) -> None:
     order = np.array([3, 0, 4, 2, 1])
-    names = tuple(DATA.model_names[m] for m in order)
-    data = replace(
-        DATA,
-        label=DATA.label[:, order],
-        output_tokens=DATA.output_tokens[:, order],
-        model_names=names,
-        prices=DATA.prices[order],
-    )
+    data = DATA.columns(order)
     p = estimator(name)(data, VECTORS, 0)
     assert np.abs(p - forecasts[name][:, order]).max() < (EXPECTED[name].reorders_models or 0)
 

@@ -141,3 +141,14 @@ def test_a_log_brings_its_counts(tmp_path: Path) -> None:
     assert six.fingerprint() != data.fingerprint()
     with pytest.raises(ValueError, match="n_observations of shape"):
         replace(data, n_observations=np.ones((1, 1), dtype=np.float32))
+
+
+def test_some_of_the_models_keep_their_counts(tmp_path: Path) -> None:
+    outcomes = [("q0", "m", 1), ("q0", "m", 0), ("q0", "n", 1), ("q1", "n", 1)]
+    models = [*MODELS, ("n", "", "")]
+    data = Correctness.from_log(read_folder(write_long(tmp_path / "log", outcomes, questions=QUESTIONS, models=models)))
+    part = data.columns(np.array([1, 0]))
+    assert part.model_names == ("n", "m")
+    assert part.n_observations is not None
+    assert part.n_observations.tolist() == [[1.0, 2.0], [1.0, 0.0]]
+    assert part.label[0].tolist() == [1.0, 0.5]

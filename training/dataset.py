@@ -6,7 +6,7 @@ Missing cells are NaN in `label` and never count as wrong.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -128,6 +128,17 @@ class Correctness:
             watermark=self.watermark,
             estimated_tokens=self.estimated_tokens,
             n_observations=None if self.n_observations is None else self.n_observations[rows],
+        )
+
+    def columns(self, columns: NDArray[np.int64]) -> "Correctness":
+        """The same questions by some of the models, in this order."""
+        return replace(
+            self,
+            label=self.label[:, columns],
+            output_tokens=self.output_tokens[:, columns],
+            model_names=tuple(self.model_names[column] for column in columns),
+            prices=self.prices[columns],
+            n_observations=None if self.n_observations is None else self.n_observations[:, columns],
         )
 
     def fingerprint(self) -> str:

@@ -187,7 +187,7 @@ def new_benchmark(bench: Bench, unit: Unit) -> Iterator[Cell]:
     held_out = data.benchmarks == unit.benchmark
     pool = np.flatnonzero(bench.folds != unit.fold)
     kept = np.flatnonzero(~held_out)
-    rest = _columns(data.rows(kept), pool)
+    rest = data.rows(kept).columns(pool)
     encoder = fit_encoder("lsa", [rest.prompts[row] for row in rest.part("train")])
     vectors, surface = encoder.encode(rest.prompts), describe(rest.prompts)
     fitted = refit(rest, vectors, bench.like, settings=SETTINGS)
@@ -253,17 +253,6 @@ def drawn_items(bench: Bench, unit: Unit, model: int, n: int, draw: int) -> NDAr
     answered = np.flatnonzero(~np.isnan(label))
     rng = np.random.default_rng([place, model, n, draw])
     return rng.choice(answered, min(n, len(answered)), replace=False)
-
-
-def _columns(data: Correctness, columns: NDArray[np.int64]) -> Correctness:
-    """The same questions, some of the models."""
-    return replace(
-        data,
-        label=data.label[:, columns],
-        output_tokens=data.output_tokens[:, columns],
-        model_names=tuple(data.model_names[column] for column in columns),
-        prices=data.prices[columns],
-    )
 
 
 def _figures(forecast: Forecast) -> list[float]:

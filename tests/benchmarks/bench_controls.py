@@ -147,13 +147,7 @@ def run(path: Path, quick: bool = False) -> dict[str, Any]:
 def with_complete_models(data: Correctness) -> Correctness:
     """Keep the models observed on nearly all questions, and the questions that they answered."""
     kept = np.flatnonzero(data.observed.mean(axis=0) >= POOL_COVERAGE)
-    part = replace(
-        data,
-        label=data.label[:, kept],
-        output_tokens=data.output_tokens[:, kept],
-        model_names=tuple(data.model_names[m] for m in kept),
-        prices=data.prices[kept],
-    )
+    part = data.columns(kept)
     return part.rows(np.flatnonzero(part.observed.any(axis=1)))
 
 

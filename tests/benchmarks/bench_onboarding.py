@@ -144,13 +144,7 @@ def _try_model(column: int) -> dict[int, dict[str, float]]:
     data, plan, seed = _work.data, _work.plan, _work.seed
     with threadpool_limits(1):
         others = np.delete(np.arange(data.n_models), column)
-        without = replace(
-            data,
-            label=data.label[:, others],
-            output_tokens=data.output_tokens[:, others],
-            model_names=tuple(data.model_names[c] for c in others),
-            prices=data.prices[others],
-        )
+        without = data.columns(others)
         fitted = refit(without, _work.vectors, _work.like, seed, plan.fit)
         test = data.part("test")[~np.isnan(data.label[data.part("test"), column])]
         pool = _pool_of(fitted, test, column)
