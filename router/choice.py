@@ -53,7 +53,10 @@ class Forecast:
 
 
 def forecasts(artifact: Artifact, texts: Sequence[str]) -> list[Forecast]:
-    """Encode prompts and score them together, for as much as a choice needs: without bounds."""
+    """Encode prompts and score them together, for as much as a choice needs: without bounds.
+
+    An encoder that knows nothing of a text gives it the zero vector.
+    """
     vectors = artifact.encoder.encode(texts)
     seen = artifact.expectation_of(vectors, texts)
     usual = artifact.scorer.usual.tolist()
@@ -87,24 +90,15 @@ def _expected(
 
 
 def forecast(artifact: Artifact, text: str) -> Forecast:
-    """Encode a prompt and score it; an encoder that knows nothing of a text gives it the zero vector."""
-    usual: list[float] = artifact.scorer.usual.tolist()
-    if not text.strip():
-        return Forecast(usual, EMPTY_TEXT)
+    """Encode a prompt and score it, with the bounds that an explanation shows."""
     vectors = artifact.encoder.encode([text])
-    if not vectors.any():
-        return Forecast(usual, UNKNOWN_TEXT)
     seen, tokens = artifact.forecast_of(vectors, [text])
-    return Forecast(
-        seen.p_correct[0].tolist(),
-        output_tokens=tuple(None if isnan(n) else n for n in tokens[0].tolist()),
-        low=tuple(seen.low[0].tolist()),
-        high=tuple(seen.high[0].tolist()),
-        novelty=float(seen.novelty[0]),
-        abstention=artifact.abstention,
-        usual=tuple(usual),
-        max_novelty=artifact.manifest.max_novelty,
-    )
+    usual: list[float] = artifact.scorer.usual.tolist()
+    row = seen.p_correct[0].tolist(), tokens[0].tolist(), float(seen.novelty[0])
+    expected = _expected(artifact, usual, text, bool(vectors.any()), *row)
+    if expected.doubt is not None:
+        return expected
+    return replace(expected, low=tuple(seen.low[0].tolist()), high=tuple(seen.high[0].tolist()))
 
 
 def bounded(decision: Decision, seen: Forecast) -> Decision:
