@@ -101,8 +101,8 @@ def fit_path(log: Log, noises: Sequence[float], seed: int, settings: FitSettings
     features = measure_features(log.vectors, log.surface)
     basis = Basis.of(features(log.vectors, log.surface), log.surface.shape[1], settings.n_landmarks, seed)
     outcomes = Outcomes.from_grid(log.label, log.weight)
-    state = _State.start(len(log.label), _start_models(log, noises[0], seed, settings))
-    first_rounds = settings.n_fine_rounds if _is_large(log, settings) else settings.n_rounds
+    models, first_rounds = _begin(log, outcomes, noises[0], seed, settings)
+    state = _State.start(len(log.label), models)
     path = []
     for i, noise in enumerate(noises):
         text = Smoother.of(basis, noise)
@@ -114,19 +114,17 @@ def fit_path(log: Log, noises: Sequence[float], seed: int, settings: FitSettings
     return path
 
 
-def _is_large(log: Log, settings: FitSettings) -> bool:
-    return len(log.label) > 2 * settings.n_coarse
+def _begin(log: Log, outcomes: Outcomes, noise: float, seed: int, settings: FitSettings) -> tuple[Models, int]:
+    """What models to begin with, and how many rounds they need: few where a part of many questions has taught them.
 
-
-def _start_models(log: Log, noise: float, seed: int, settings: FitSettings) -> Models:
-    """Begin with models that a part of many questions has taught: a round takes time in proportion to them."""
-    if not _is_large(log, settings):
-        outcomes = Outcomes.from_grid(log.label, log.weight)
-        return start_models(outcomes, min(settings.dim_embedding, outcomes.label.shape[1]), seed)
+    A round takes time in proportion to the questions.
+    """
+    if len(log.label) <= 2 * settings.n_coarse:
+        return start_models(outcomes, min(settings.dim_embedding, outcomes.label.shape[1]), seed), settings.n_rounds
     part = np.zeros(len(log.label), dtype=bool)
     part[np.random.default_rng(seed).choice(len(part), settings.n_coarse, replace=False)] = True
     coarse = replace(settings, n_landmarks=settings.n_landmarks // 3)
-    return fit_path(log.rows(part), [noise], seed, coarse)[0].models
+    return fit_path(log.rows(part), [noise], seed, coarse)[0].models, settings.n_fine_rounds
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
 from router.abstention import Abstention
@@ -88,7 +87,6 @@ def fit_scorer(data: Correctness, vectors: Vectors, seed: int = 0, settings: Fit
         unseen = _forecast_unseen(log, folds, closed)
         width = _interval_scale(log, closed[0], unseen, seed)
         last = _fit_all(log, settings.noises[level], shares[best], seed, settings)
-    held_out = expit(calibrated[best] * own[:, 0] + own[:, 1])  # (N, M)
     n_cells = np.count_nonzero(~np.isnan(log.label))
     return Fitted(
         scorer=_close(last.scorer, shares[best], platts[best], own, width),
@@ -98,7 +96,7 @@ def fit_scorer(data: Correctness, vectors: Vectors, seed: int = 0, settings: Fit
         interval_scale=width,
         nll_by_noise=dict(zip(settings.noises, (by_noise.sum(axis=1) / n_cells).tolist(), strict=True)),
         nll_by_forest_share=dict(zip(shares, (by_share.sum(axis=1) / n_cells).tolist(), strict=True)),
-        abstention=calibrate_abstention(held_out, log.label, data.groups[rows], seed),
+        abstention=calibrate_abstention(unseen.p_correct, log.label, data.groups[rows], seed),
         max_novelty=float(np.quantile(unseen.novelty, COVERED)),
     )
 
