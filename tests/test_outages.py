@@ -27,6 +27,8 @@ from tests.upstreams import run_upstream
 
 FORECASTS = {"calculator": (0.9, 0.3), "poet": (0.2, 0.8)}
 FLUSH_INTERVAL_S = 0.25
+# a flush interval, and what the disk took to write the one before
+SAFE_AFTER_S = FLUSH_INTERVAL_S + 0.5
 N_CONNECTIONS = 16
 
 
@@ -108,12 +110,16 @@ class Load:
     def n_answered(self) -> int:
         return sum(self.statuses.values())
 
+    def n_answered_between(self, start: float, end: float) -> int:
+        return sum(start < at < end for at in self.answered_at.values())
+
     @asynccontextmanager
     async def running(self, n_requests: int | None = None) -> AsyncIterator[None]:
-        """Ask until so many were asked, or until the server is gone; then return."""
+        """Ask until so many were asked, or else until the block ends or the server is gone."""
+        ended = False
 
         async def connection(session: aiohttp.ClientSession) -> None:
-            while n_requests is None or self.n_asked < n_requests:
+            while not ended if n_requests is None else self.n_asked < n_requests:
                 try:
                     await self.ask(session)
                 except aiohttp.ClientError:
@@ -123,6 +129,7 @@ class Load:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
             connections = [asyncio.create_task(connection(session)) for _ in range(N_CONNECTIONS)]
             yield
+            ended = True
             await asyncio.gather(*connections)
 
 
@@ -144,15 +151,16 @@ async def test_every_request_is_answered_and_recorded_once_while_the_database_go
 ) -> None:
     with serving(folder) as (url, _):
         load = Load(url)
-        async with load.running(n_requests):
+        async with load.running():
             await until(lambda: load.n_answered > n_requests // 5)
             await asyncio.to_thread(postgres_server.stop)
             n_before = load.n_answered
             await until(lambda: load.n_answered > n_before + n_requests // 2)
             await asyncio.to_thread(postgres_server.start)
+            await until(lambda: load.n_answered >= n_requests)
         engine.dispose()  # its connections broke
-        await until(lambda: len(stored(engine)) >= n_requests)
-    assert load.statuses == {200: n_requests}
+        await until(lambda: len(stored(engine)) >= load.n_asked)
+    assert load.statuses == {200: load.n_asked}
     assert sorted(stored(engine)) == sorted(load.answered_at)
     assert list((folder / "var" / "state").rglob("*.jsonl")) == []
 
@@ -165,8 +173,8 @@ async def test_a_server_killed_under_load_while_the_database_is_away_loses_at_mo
         async with load.running():
             await until(lambda: load.n_answered > 100)
             await asyncio.to_thread(postgres_server.stop)
-            n_before = load.n_answered
-            await until(lambda: load.n_answered > n_before + 300)
+            stopped_at = time.monotonic()
+            await until(lambda: load.n_answered_between(stopped_at, time.monotonic() - SAFE_AFTER_S) > 100)
             killed_at = time.monotonic()
             process.send_signal(signal.SIGKILL)
     with serving(folder) as (url, _):  # starts and serves without the database
@@ -181,10 +189,7 @@ async def test_a_server_killed_under_load_while_the_database_is_away_loses_at_mo
         postgres_server.start()
         engine.dispose()
         answered = {**load.answered_at, **again.answered_at}
-        # a flush interval, and what the disk took to write the one before
-        safe = {
-            id_ for id_, at in answered.items() if at < killed_at - FLUSH_INTERVAL_S - 0.5 or id_ in again.answered_at
-        }
+        safe = {id_ for id_, at in answered.items() if at < killed_at - SAFE_AFTER_S or id_ in again.answered_at}
         assert len(safe) > 100
         await until(lambda: safe <= set(stored(engine)))
     found = stored(engine)
