@@ -44,12 +44,16 @@ N_SURFACE = len(NAMES)
 MAX_CHARS = 16_000  # of a longer prompt, its head and tail
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_ASCII_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")  # the same where all text is ASCII, in half the time
 _OPTION = re.compile(r"^[ \t]*\(?[A-J][).][ \t]?(.*)$", re.MULTILINE)
-# of lower-cased text: half the time of ignoring case
-_NEGATION = re.compile(r"\b(?:not|except|never|no|false|incorrect|least|none)\b")
+# of lower-cased text, where a search that starts at a letter skips to it
+_NO = re.compile(r"n(?<=\bn)(?:o|ot|one|ever)\b")
+_OTHER_NEGATIONS = ("except", "false", "incorrect", "least")
+_OTHER_NEGATION = re.compile(rf"\b(?:{'|'.join(_OTHER_NEGATIONS)})\b")
 _STATEMENT = re.compile(r"\b(?:statement 1\b|ii?\.)")
 _CODE = re.compile(r"\b(?:def |return\b|function\b)")
 _OPERATORS = b"=+*/^<>-"
+_DIGITS, _CAPITALS, _BEYOND_ASCII = bytes(range(48, 58)), bytes(range(65, 91)), bytes(range(128, 256))
 
 
 def describe(prompts: Sequence[str]) -> NDArray[np.float32]:
@@ -61,12 +65,13 @@ def describe(prompts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def _describe(text: str) -> list[float]:
-    raw = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
-    count = np.bincount(raw, minlength=256).tolist()
+    raw = text.encode("utf-8")
+    ascii_only = len(raw) == len(text)
     n = len(raw) + 1
     words = text.split()
     lower = text.lower()
-    numbers = _NUMBER.findall(text)
+    n_digits = _count(raw, _DIGITS)
+    numbers = (_ASCII_NUMBER.findall(text) if n_digits else []) if ascii_only else _NUMBER.findall(text)
     options = _OPTION.findall(text)
     lengths = [len(option) for option in options] or [0]
     mean_length = sum(lengths) / len(lengths)
@@ -75,27 +80,43 @@ def _describe(text: str) -> list[float]:
     return [
         log(len(raw)),
         log(len(words)),
-        log(count[10]),
-        log(sum(count[48:58])),
+        log(raw.count(b"\n")),
+        log(n_digits),
         log(len(numbers)),
-        float(min(max((len(number) for number in numbers), default=0), 50)),
-        log(sum(count[byte] for byte in _OPERATORS)),
-        log(count[ord("$")]),
-        log(count[ord("\\")]),
-        log(count[ord("?")]),
-        log(count[ord("(")]),
-        log(count[ord(".")]),
-        log(count[ord(",")]),
-        sum(count[65:91]) / n,
-        sum(count[128:]) / n,
+        float(min(max(map(len, numbers), default=0), 50)),
+        log(_count(raw, _OPERATORS)),
+        log(raw.count(b"$")),
+        log(raw.count(b"\\")),
+        log(raw.count(b"?")),
+        log(raw.count(b"(")),
+        log(raw.count(b".")),
+        log(raw.count(b",")),
+        _count(raw, _CAPITALS) / n,
+        0.0 if ascii_only else _count(raw, _BEYOND_ASCII) / n,
         len(text) / (len(words) + 1),
         len(set(words)) / (len(words) + 1),
-        log(len(_NEGATION.findall(lower))),
+        log(_count_negations(lower)),
         float(min(len(options), 20)),
         log(mean_length),
         spread / (mean_length + 1),
         sum(option.strip()[:1].isdigit() for option in options) / (len(options) + 1),
-        float(_STATEMENT.search(lower) is not None),
+        float(("statement 1" in lower or "i." in lower) and _STATEMENT.search(lower) is not None),
         float("____" in text),
-        float("```" in text or "#include" in text or _CODE.search(text) is not None),
+        float("```" in text or "#include" in text or _shows_code(text)),
     ]
+
+
+def _count(raw: bytes, some: bytes) -> int:
+    """How many of the bytes are among these."""
+    return len(raw) - len(raw.translate(None, some))
+
+
+def _count_negations(lower: str) -> int:
+    n = len(_NO.findall(lower))
+    if any(word in lower for word in _OTHER_NEGATIONS):  # a search that finds nothing takes much longer
+        n += len(_OTHER_NEGATION.findall(lower))
+    return n
+
+
+def _shows_code(text: str) -> bool:
+    return ("def " in text or "return" in text or "function" in text) and _CODE.search(text) is not None

@@ -25,8 +25,9 @@ PROMPTS = [
     "Name the capital of France, please; then say in which year the tower was built, who built it, and from what.",
     "Is 91 prime?",
 ]
+DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "smollm3", "olmo2", "phi3", "granite")
 ARCHITECTURES = [
-    *((name, attention) for name in ("llama", "qwen3", "mistral", "gemma3_text") for attention in ("eager", "sdpa")),
+    *((name, attention) for name in DECODERS for attention in ("eager", "sdpa")),
     ("gemma2", "eager"),  # transformers has no sdpa for its soft-capped attention
 ]
 HIDDEN = 32

@@ -22,7 +22,8 @@ def test_lsa_is_fitted_on_the_prompts() -> None:
 @pytest.mark.parametrize("spec", ["", "word2vec", "LSA", "llm2vec/path", ":lsa"])
 def test_an_unknown_encoder_is_told_the_valid_ones(spec: str) -> None:
     with pytest.raises(
-        EncoderError, match=r"no encoder is called .*; valid are lsa, bundled, lsa\+bundled, llm2vec:PATH"
+        EncoderError,
+        match=r"no encoder is called .*; valid are lsa, bundled, .*, llm2vec:PATH, .*, remote:URL#MODEL$",
     ):
         fit_encoder(spec, PROMPTS)
 

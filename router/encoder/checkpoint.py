@@ -71,7 +71,7 @@ class Checkpoint:
             raise EncoderError(
                 f"{folder} is a causal checkpoint: its tokens see only what stands before them, and the mean of their "
                 'states is a poor vector. Train it to read both ways (LLM2Vec), then set "is_causal": false in its '
-                "config.json"
+                "config.json. A model that was trained as an encoder is `sentence:PATH`"
             )
         return cls(folder, path, _pooling(path), _instruction(path))
 

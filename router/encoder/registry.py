@@ -43,11 +43,15 @@ def open_encoder(folder: Path) -> Encoder:
     return KINDS[name].open(folder)
 
 
+def _takes_no_path(what: str, argument: str, instead: str) -> None:
+    if argument:
+        raise EncoderError(f"{what} takes no path, got {argument!r}: say {instead}")
+
+
 def _fit_lsa(prompts: Sequence[str], argument: str) -> Encoder:
     from router.encoder.lsa import LsaEncoder
 
-    if argument:
-        raise EncoderError(f"the lsa encoder is fitted and takes no path, got {argument!r}: say `lsa`")
+    _takes_no_path("the lsa encoder is fitted and", argument, "`lsa`")
     return LsaEncoder.fit(prompts)
 
 
@@ -74,8 +78,7 @@ def _open_llm2vec(folder: Path) -> Encoder:
 def _load_bundled(_prompts: Sequence[str], argument: str) -> Encoder:
     from router.encoder.bundled import BundledEncoder
 
-    if argument:
-        raise EncoderError(f"the bundled encoder takes no path, got {argument!r}: say `bundled`, or `llm2vec:PATH`")
+    _takes_no_path("the bundled encoder", argument, "`bundled`, or `llm2vec:PATH`")
     return BundledEncoder()
 
 
@@ -88,8 +91,7 @@ def _open_bundled(folder: Path) -> Encoder:
 def _fit_joined(prompts: Sequence[str], argument: str) -> Encoder:
     from router.encoder.joined import JoinedEncoder
 
-    if argument:
-        raise EncoderError(f"lsa+bundled takes no path, got {argument!r}: say `lsa+bundled`")
+    _takes_no_path("lsa+bundled", argument, "`lsa+bundled`")
     return JoinedEncoder.fit(prompts)
 
 
@@ -99,9 +101,44 @@ def _open_joined(folder: Path) -> Encoder:
     return JoinedEncoder.open(folder)
 
 
+def _load_remote(_prompts: Sequence[str], argument: str) -> Encoder:
+    from router.encoder.remote import RemoteEncoder
+
+    return RemoteEncoder.load(argument)
+
+
+def _open_remote(folder: Path) -> Encoder:
+    from router.encoder.remote import RemoteEncoder
+
+    return RemoteEncoder.open(folder)
+
+
+def _load_sentence(_prompts: Sequence[str], argument: str) -> Encoder:
+    from router.encoder.sentence import SentenceEncoder
+
+    if not argument:
+        raise EncoderError("sentence needs the folder of a SentenceTransformer: say `sentence:PATH`")
+    return SentenceEncoder.load(Path(argument))
+
+
+def _fetch_sentence(_prompts: Sequence[str], argument: str) -> Encoder:
+    from router.encoder.sentence import SentenceEncoder
+
+    return SentenceEncoder.fetch(argument)
+
+
+def _open_sentence(folder: Path) -> Encoder:
+    from router.encoder.sentence import SentenceEncoder
+
+    return SentenceEncoder.open(folder)
+
+
 KINDS = {
     "lsa": Kind("lsa", _fit_lsa, _open_lsa),
     "bundled": Kind("bundled", _load_bundled, _open_bundled),
     "lsa+bundled": Kind("lsa+bundled", _fit_joined, _open_joined),
     "llm2vec": Kind("llm2vec:PATH", _load_llm2vec, _open_llm2vec),
+    "sentence": Kind("sentence:PATH", _load_sentence, _open_sentence),
+    "hub": Kind("hub:ORGANIZATION/NAME", _fetch_sentence, _open_sentence),
+    "remote": Kind("remote:URL#MODEL", _load_remote, _open_remote),
 }
