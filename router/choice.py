@@ -49,7 +49,14 @@ class Forecast:
         if self.doubt is not None or most is None or self.novelty is None or self.novelty <= most:
             return self
         doubt = f"outside what the logs cover, novelty {self.novelty:.3f} being above {most:.3f}"
-        return replace(self, p_correct=list(self.usual), doubt=doubt, output_tokens=(), low=(), high=())
+        return Forecast(
+            list(self.usual),
+            doubt,
+            novelty=self.novelty,
+            abstention=self.abstention,
+            usual=self.usual,
+            max_novelty=self.max_novelty,
+        )
 
 
 def forecasts(artifact: Artifact, texts: Sequence[str]) -> list[Forecast]:
@@ -109,7 +116,7 @@ def bounded(decision: Decision, seen: Forecast) -> Decision:
         column = option.entry.column
         if column is None or not seen.low:
             return option
-        return replace(option, interval=(seen.low[column], seen.high[column]))
+        return option._replace(interval=(seen.low[column], seen.high[column]))
 
     options, others = (tuple(map(with_bounds, some)) for some in (decision.options, decision.others))
     return replace(decision, options=options, others=others)
@@ -151,16 +158,11 @@ def choose(
     if request.policy.error_limit is not None:
         sure = _sure_enough(request, pool, request.policy.error_limit, forecast, options)
         reasons, options, abstained = {**reasons, **sure.reasons}, sure.options, sure.abstained
-    candidates = [
-        Candidate(name, o.p_correct or 0.0, cost)
-        if (cost := o.expected_cost_usd) is not None
-        else Candidate(name, o.p_correct or 0.0, None, why_unknown(o))
-        for name, o in options.items()
-    ]
+    candidates = [_candidate(o) for o in options.values()]
     failing = {name for name, o in options.items() if seen.breakers.state(o.entry.upstream) == "open"}
     first, default_note = (tuple(options), abstained) if abstained else _first(request, pool, forecast, options)
     ranking = rank(candidates, request.policy, first)
-    order = sorted(ranking.order, key=lambda candidate: candidate.model in failing)
+    order = sorted(ranking.order, key=lambda candidate: candidate.model in failing) if failing else ranking.order
     out = [*reasons.items(), *ranking.excluded.items()]
     others = [option(pool.by_name[name], request, forecast, reason) for name, reason in out]
     deferred = f"{DEFERRED}: {', '.join(sorted(failing))}" if failing else None
@@ -169,7 +171,7 @@ def choose(
         artifact_id=None,
         policy=request.policy,
         options=tuple(
-            replace(options[candidate.model], propensity=propensity) if propensity else options[candidate.model]
+            options[candidate.model]._replace(propensity=propensity) if propensity else options[candidate.model]
             for candidate, propensity in zip(order, ranking.propensities, strict=True)
         ),
         others=tuple(others),
@@ -180,6 +182,13 @@ def choose(
         novelty=forecast.novelty,
         streamed=request.stream,
     )
+
+
+def _candidate(option: Option) -> Candidate:
+    name, p_correct, cost_usd = option.entry.name, option.p_correct or 0.0, option.expected_cost_usd
+    if cost_usd is None:
+        return Candidate(name, p_correct, None, why_unknown(option))
+    return Candidate(name, p_correct, cost_usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,9 +272,9 @@ def explain(
 
 def option(entry: PoolEntry, request: PromptRequest, forecast: Forecast, excluded: str | None = None) -> Option:
     """What an entry is worth for a request."""
-    limit, column = request.max_output_tokens, entry.column
+    column = entry.column
     tokens = forecast.output_tokens[column] if column is not None and forecast.output_tokens else None
-    expected = entry.expected_tokens(limit, tokens)
+    expected = entry.expected_tokens(request.max_output_tokens, tokens)
     return Option(
         entry,
         p_correct=None if column is None else forecast.p_correct[column],
@@ -274,5 +283,5 @@ def option(entry: PoolEntry, request: PromptRequest, forecast: Forecast, exclude
         propensity=0.0,
         excluded=excluded,
         expected_output_tokens=expected,
-        expected_latency_s=entry.expected_latency_s(limit, tokens),
+        expected_latency_s=None if expected is None else entry.latency_s(expected),
     )

@@ -7,7 +7,7 @@ prompt, but writes it only where the configuration says so.
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from data.observations import prompt_sha256
 from router.errors import Attempt, UpstreamError
@@ -20,11 +20,11 @@ NAMED = "named"
 MOST_TOKENS = 2**31 - 1  # what SQL can hold; an upstream that counts more, or less than 0, is not believed
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """A model that was scored for a request; none is unknown.
 
-    `excluded` says why it could not be chosen; `propensity` is then 0.
+    `excluded` says why it could not be chosen; `propensity` is then 0. Every request makes one for every model: a tuple
+    takes a quarter of the time that a frozen dataclass does.
     """
 
     entry: PoolEntry

@@ -126,5 +126,5 @@ def by_value(usd_weight: float) -> Callable[[Candidate], tuple[float, float, str
 
 
 def _ranking(order: list[Candidate], excluded: dict[str, str] | None = None, note: str | None = None) -> Ranking:
-    propensities = tuple(1.0 if position == 0 else 0.0 for position in range(len(order)))
+    propensities = (1.0, *(0.0,) * (len(order) - 1)) if order else ()
     return Ranking(tuple(order), propensities, excluded or {}, note)

@@ -89,9 +89,13 @@ class PoolEntry:
     def expected_latency_s(self, max_output_tokens: int | None, forecast: float | None = None) -> float | None:
         """How long an answer should take: until its first token, and then token by token."""
         tokens = self.expected_tokens(max_output_tokens, forecast)
-        if tokens is None or self.first_token_s is None or self.s_per_token is None:
+        return None if tokens is None else self.latency_s(tokens)
+
+    def latency_s(self, output_tokens: float) -> float | None:
+        """How long an answer of that many tokens should take; none where no answer was timed."""
+        if self.first_token_s is None or self.s_per_token is None:
             return None
-        return self.first_token_s + self.s_per_token * tokens
+        return self.first_token_s + self.s_per_token * output_tokens
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def read_request(
 
 def _object(content: bytes) -> dict[str, object]:
     try:
-        body = json.loads(content, parse_constant=_refuse_constant, parse_float=_finite)
+        body = _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))
     except RecursionError:
         raise InvalidRequestError("the body is nested too deeply to read") from None
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
@@ -99,6 +99,9 @@ def _finite(digits: str) -> float:
     if isinf(number):
         raise ValueError(f"{digits[:20]} is too large a number")
     return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)  # made anew, it costs a body's worth
 
 
 def _refuse_state(body: Mapping[str, object]) -> None:

@@ -5,6 +5,7 @@ from typing import cast
 from urllib.parse import quote
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from router import compact
@@ -70,11 +71,16 @@ async def read_body(request: Request, limits: Server) -> bytes:
     size = 0
     try:
         async with asyncio.timeout(limits.body_timeout_s) as patience:
-            async for part in request.stream():
+            while True:
+                event = await request.receive()
+                if event["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                parts.append(part := event.get("body", b""))
                 size += len(part)
                 if size > limits.max_body_bytes:
                     raise _too_large(limits)
-                parts.append(part)
+                if not event.get("more_body", False):
+                    break
                 patience.reschedule(loop.time() + limits.body_timeout_s)
     except TimeoutError:
         message = f"no more of the body came for {limits.body_timeout_s:g} s, after {size} bytes"
