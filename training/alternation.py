@@ -5,6 +5,7 @@ What it fits is uncalibrated and chosen by nobody: `training.fit` cross-validate
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +41,16 @@ class FitSettings:
     dim_embedding: int = 8
     n_landmarks: int = 1500
     noises: Sequence[float] = (1e5, 64.0, 4.0, 2.0, 1.0, 0.5)  # a path: each starts where the one before ended
-    forest_shares: Sequence[float] = (0.0, 0.3, 0.6)
+    forest_shares: Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8)
     n_rounds: int = 30
     n_more_rounds: int = 5  # of a warm start
     n_coarse: int = 4096  # of more than twice as many questions, so many are learned from first
     n_fine_rounds: int = 8  # and then all of them in these rounds
     n_folds: int = 3
+
+    def of_size(self, n_questions: int) -> "FitSettings":
+        """The settings for a log and all parts of it: a part is learned as the whole is."""
+        return replace(self, n_coarse=self.n_coarse if n_questions > 2 * self.n_coarse else n_questions)
 
 
 @dataclass(frozen=True)
@@ -72,16 +77,21 @@ class Log:
 
 @dataclass(frozen=True)
 class Step:
-    """Where a path stood at one noise level: an uncalibrated scorer, and the questions' posterior.
+    """Where a path stood at one noise level: an uncalibrated scorer, and what it was learned from.
 
     The scorer has no trees yet and cannot tell what is novel: both take time that only the chosen level is worth.
     """
 
     scorer: Scorer
-    models: Models
-    questions: Posterior
+    state: "_State"
+    outcomes: Outcomes
     span: Span
     noise: float
+
+    @cached_property
+    def questions(self) -> Posterior:
+        """The posterior of the very questions that the step was fitted to: inferred anew, being large to keep."""
+        return self.state.questions(self.outcomes)
 
     def knowing(self) -> "Step":
         """Let the scorer tell how novel a prompt is."""
@@ -108,9 +118,7 @@ def fit_path(log: Log, noises: Sequence[float], seed: int, settings: FitSettings
         text = Smoother.of(basis, noise)
         for r in range(settings.n_more_rounds if i else first_rounds):
             state = state.alternate(outcomes, text, steps=LATER_STEPS if i or r else FIRST_STEPS)
-        questions = state.questions(outcomes)
-        scorer = state.scorer(outcomes, questions, features, text)
-        path.append(Step(scorer, state.models, questions, basis.span, noise))
+        path.append(Step(state.scorer(outcomes, features, text), state, outcomes, basis.span, noise))
     return path
 
 
@@ -119,12 +127,12 @@ def _begin(log: Log, outcomes: Outcomes, noise: float, seed: int, settings: FitS
 
     A round takes time in proportion to the questions.
     """
-    if len(log.label) <= 2 * settings.n_coarse:
+    if len(log.label) <= settings.n_coarse:
         return start_models(outcomes, min(settings.dim_embedding, outcomes.label.shape[1]), seed), settings.n_rounds
     part = np.zeros(len(log.label), dtype=bool)
     part[np.random.default_rng(seed).choice(len(part), settings.n_coarse, replace=False)] = True
     coarse = replace(settings, n_landmarks=settings.n_landmarks // 3)
-    return fit_path(log.rows(part), [noise], seed, coarse)[0].models, settings.n_fine_rounds
+    return fit_path(log.rows(part), [noise], seed, coarse)[0].state.models, settings.n_fine_rounds
 
 
 @dataclass(frozen=True)
@@ -155,9 +163,9 @@ class _State:
         """What the last models say of the questions."""
         return infer(outcomes, self.models, self.forecast, self.residual, start=self.mean)
 
-    def scorer(self, outcomes: Outcomes, questions: Posterior, features: Features, text: Smoother) -> Scorer:
+    def scorer(self, outcomes: Outcomes, features: Features, text: Smoother) -> Scorer:
         """Freeze it for serving, uncalibrated."""
-        covariance = covariance_of_models(outcomes, self.models, questions)
+        covariance = covariance_of_models(outcomes, self.models, self.questions(outcomes))
         return Scorer(
             features,
             landmarks=text.basis.landmarks,

@@ -120,25 +120,35 @@ def embedllm_mf(
     return trained.forecast(torch.as_tensor(vectors))
 
 
-def embedllm_mf_tuned(
-    data: Correctness,
-    vectors: Vectors,
-    seed: int = 0,
-    *,
-    learning_rates: Sequence[float] = LEARNING_RATES,
-    max_epochs: int = 50,
-    patience: int = 5,
-    batch: int = 2048,
-    noise: float = 0.05,
-) -> Floats:
-    """Run EmbedLLM's procedure with the learning rate and the number of epochs that are best on val.
+@dataclass(frozen=True)
+class Tuning:
+    """What EmbedLLM's procedure is tuned over.
 
     Each rate's run is one warm path: val is forecast after every epoch, and the run ends after `patience` epochs
-    without a better loss. The best pair is then run on train and val together.
+    without a better loss, or after `max_epochs`.
     """
-    chosen = tune_embedllm(data, vectors, seed, learning_rates, max_epochs, patience, batch, noise)
+
+    learning_rates: Sequence[float] = LEARNING_RATES
+    max_epochs: int = 50
+    patience: int = 5
+    batch: int = 2048
+    noise: float = 0.05
+
+
+TUNING = Tuning()
+
+
+def embedllm_mf_tuned(data: Correctness, vectors: Vectors, seed: int = 0, tuning: Tuning = TUNING) -> Floats:
+    """Run EmbedLLM's procedure on train and val with the learning rate and the number of epochs best on val."""
+    chosen = tune_embedllm(data, vectors, seed, tuning)
     return embedllm_mf(
-        data, vectors, seed, n_epochs=chosen.n_epochs, batch=batch, noise=noise, learning_rate=chosen.learning_rate
+        data,
+        vectors,
+        seed,
+        n_epochs=chosen.n_epochs,
+        batch=tuning.batch,
+        noise=tuning.noise,
+        learning_rate=chosen.learning_rate,
     )
 
 
@@ -152,16 +162,7 @@ class Tuned:
     n_epochs_run: int
 
 
-def tune_embedllm(
-    data: Correctness,
-    vectors: Vectors,
-    seed: int = 0,
-    learning_rates: Sequence[float] = LEARNING_RATES,
-    max_epochs: int = 50,
-    patience: int = 5,
-    batch: int = 2048,
-    noise: float = 0.05,
-) -> Tuned:
+def tune_embedllm(data: Correctness, vectors: Vectors, seed: int = 0, tuning: Tuning = TUNING) -> Tuned:
     """Fit on train by every rate and find the pair of rate and epochs with the least NLL on val."""
     val = data.part("val")
     if not data.observed[val].any():
@@ -169,14 +170,14 @@ def tune_embedllm(
     x = torch.as_tensor(vectors[val])
     tried: list[Tuned] = []
     with torch_threads(1):
-        for rate in learning_rates:
+        for rate in tuning.learning_rates:
             best = Tuned(rate, 0, float("inf"), 0)
-            epochs = _epochs(data, vectors, data.split == "train", seed, batch, noise, rate)
-            for epoch, network in enumerate(islice(epochs, max_epochs), start=1):
+            epochs = _epochs(data, vectors, data.split == "train", seed, tuning.batch, tuning.noise, rate)
+            for epoch, network in enumerate(islice(epochs, tuning.max_epochs), start=1):
                 nll = float(nll_by_cell(Cells.from_grid(data.label[val], network.forecast(x))).mean())
                 if nll < best.nll:
                     best = Tuned(rate, epoch, nll, 0)
-                elif epoch - best.n_epochs >= patience:
+                elif epoch - best.n_epochs >= tuning.patience:
                     break
             tried.append(replace(best, n_epochs_run=epoch))
     least = min(tried, key=lambda one: one.nll)

@@ -11,13 +11,17 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from training.chunks import sum_chunks
+
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 
 NEUTRAL = np.array([1.0, 0.0])  # a slope and an offset that change nothing
 LOOSE = np.array([0.5, 0.5])  # standard deviations of a model's (slope, offset) that no log contradicts
 USUAL = np.array([0.05, 0.05])  # and those that are believed before any model is seen,
 USUAL_MODELS = 4.0  # as firmly as this many models would tell
 N_EM = 300
+MANY_CELLS = 65_536  # worked on together
 PRIOR_STRENGTH = 10.0  # cells' worth of belief that logits are calibrated already
 
 
@@ -36,21 +40,32 @@ def fit_platt(logits: NDArray[np.float32], label: NDArray[np.float32]) -> Platt:
     cells are too few to.
     """
     observed = ~np.isnan(label)
-    x, y = logits[observed].astype(np.float64), label[observed].astype(np.float64)
+    x, y = logits[observed], label[observed]
 
-    def loss(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        slope = np.exp(theta[0])
-        z = slope * x + theta[1]
-        residual = expit(z) - y
-        value = np.sum(np.logaddexp(0, z) - y * z) + PRIOR_STRENGTH / 2 * np.sum(theta**2)
-        gradient = np.array([np.sum(residual * x) * slope, np.sum(residual)]) + PRIOR_STRENGTH * theta
-        return float(value), gradient
+    def loss(theta: Floats) -> tuple[float, Floats]:
+        slope, offset = np.exp(theta[0]), theta[1]
+
+        def of_chunk(cells: slice) -> tuple[Floats, ...]:
+            z = np.float32(slope) * x[cells] + np.float32(offset)
+            residual = expit(z) - y[cells]
+            sums = log_losses(z, y[cells]).sum(dtype=np.float64), residual @ x[cells], residual.sum(dtype=np.float64)
+            return (np.array(sums, dtype=np.float64),)
+
+        ((value, by_slope, by_offset),) = sum_chunks(len(x), of_chunk, chunk=MANY_CELLS)
+        value += PRIOR_STRENGTH / 2 * np.sum(theta**2)
+        return float(value), np.array([by_slope * slope, by_offset]) + PRIOR_STRENGTH * theta
 
     best = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-3, 3), (-5, 5)])
     return Platt(slope=float(np.exp(best.x[0])), offset=float(best.x[1]))
 
 
-def fit_own(logits: Floats, label: NDArray[np.float32]) -> NDArray[np.float32]:
+def log_losses(z: Singles, label: Singles) -> Singles:
+    """The log loss of each logit; NaN where the label is."""
+    losses: Singles = np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))) - label * z
+    return losses
+
+
+def fit_own(logits: Floats | Singles, label: NDArray[np.float32]) -> NDArray[np.float32]:
     """Fit each model's slope and offset on held-out logits that are calibrated for all, both (n_questions, n_models).
 
     Of shape (n_models, 2), to be used as P(correct) = sigmoid(slope * logit + offset). Slopes are shrunk to 1 and
@@ -86,7 +101,7 @@ class _Cells:
     label: Floats
 
     @classmethod
-    def of(cls, logit: Floats, label: NDArray[np.float32]) -> "_Cells":
+    def of(cls, logit: Floats | Singles, label: NDArray[np.float32]) -> "_Cells":
         observed = ~np.isnan(label)
         x = logit[observed].astype(np.float64)
         return cls(np.stack([x, np.ones(len(x))], axis=1), label[observed].astype(np.float64))

@@ -5,29 +5,32 @@ from all embeddings. Train and val questions are learned from alike: the noise o
 are chosen, and calibration and intervals fitted, on forecasts cross-fitted over folds of near-duplicate groups.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from router.abstention import Abstention
 from router.encoder.base import Vectors
 from router.scorer import POOLED, Forecast, Scorer, Singles
 from training.abstention import calibrate_abstention
 from training.alternation import FitSettings, Log, Step, fit_path
-from training.calibrate import Platt, fit_own, fit_platt
+from training.calibrate import Platt, fit_own, fit_platt, log_losses
+from training.chunks import chunk_threads, each_chunk
 from training.dataset import Correctness
 from training.folds import deal_folds
 from training.posterior import Posterior
 from training.promises import Misses, like_questions
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+F = TypeVar("F")
 
 LARGEST_LOGIT = 13.8  # beyond it a loss no longer grows: one in a million
 COVERED = 0.99  # share of held-out questions that the logs are said to cover
-MANY_CELLS = 2_000_000  # a grid from which on a second thread pays
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Fitted:
     """
 
     scorer: Scorer
-    rows: NDArray[np.int64]
+    rows: Rows
     questions: Posterior
     noise: float
     interval_scale: float
@@ -58,46 +61,28 @@ def fit_scorer(data: Correctness, vectors: Vectors, seed: int = 0, settings: Fit
     vectors: raw question vectors of shape (n_questions, dim). Test labels are never read. Without two groups of
     questions with outcomes there is nothing to cross-fit: ValueError.
     """
-    settings = settings or FitSettings()
     rows = _rows(data)
+    settings = (settings or FitSettings()).of_size(len(rows))
     folds = deal_folds(data.groups[rows], settings.n_folds, seed)
     if len(np.unique(folds)) < 2:
         raise ValueError(
             f"outcomes on {len(rows)} train and val questions: a fit needs two that are no near-duplicates"
         )
     log = Log.of(data, vectors, rows)
-    with threadpool_limits(None if data.label.size >= MANY_CELLS else 1):
-        paths = [fit_path(log.rows(folds != k), settings.noises, seed, settings) for k in np.unique(folds)]
-        logits = _cross_fit(log, folds, [[step.scorer for step in path] for path in paths])  # (n_noises, N, M)
-        by_noise = _loss_by_question(logits, log.label)  # (n_noises, N)
-        level = smoothest_within_one_error(_sum_by_group(by_noise, data.groups[rows]))
-        steps = [
-            path[level].knowing().with_forest(log.rows(folds != k), seed)
-            for k, path in zip(np.unique(folds), paths, strict=True)
-        ]
-        del paths
-        shares = settings.forest_shares
-        mixed = _cross_fit(log, folds, [[replace(s.scorer, forest_share=share) for share in shares] for s in steps])
-        platts = [fit_platt(z, log.label) for z in mixed]  # an average of two views is too timid until calibrated
-        calibrated = np.array([platt.slope * z + platt.offset for platt, z in zip(platts, mixed, strict=True)])
-        by_share = _loss_by_question(calibrated, log.label)  # (n_shares, N)
-        best = int(by_share.sum(axis=1).argmin())
-        own = fit_own(calibrated[best], log.label)
-        closed = [_close(step.scorer, shares[best], platts[best], own) for step in steps]
-        unseen = _forecast_unseen(log, folds, closed)
-        width = _interval_scale(log, closed[0], unseen, seed)
-        last = _fit_all(log, settings.noises[level], shares[best], seed, settings)
-    n_cells = np.count_nonzero(~np.isnan(log.label))
+    with chunk_threads():
+        choice = _choose(log, data.groups[rows], folds, seed, settings)
+        last = _fit_once(log, choice.noise, seed, settings, with_forest=choice.forest_share > 0)
+        questions = last.questions
     return Fitted(
-        scorer=_close(last.scorer, shares[best], platts[best], own, width),
+        scorer=choice.close(last.scorer, choice.interval_scale),
         rows=rows,
-        questions=last.questions,
-        noise=settings.noises[level],
-        interval_scale=width,
-        nll_by_noise=dict(zip(settings.noises, (by_noise.sum(axis=1) / n_cells).tolist(), strict=True)),
-        nll_by_forest_share=dict(zip(shares, (by_share.sum(axis=1) / n_cells).tolist(), strict=True)),
-        abstention=calibrate_abstention(unseen.p_correct, log.label, data.groups[rows], seed),
-        max_novelty=float(np.quantile(unseen.novelty, COVERED)),
+        questions=questions,
+        noise=choice.noise,
+        interval_scale=choice.interval_scale,
+        nll_by_noise=choice.nll_by_noise,
+        nll_by_forest_share=choice.nll_by_forest_share,
+        abstention=choice.abstention,
+        max_novelty=choice.max_novelty,
     )
 
 
@@ -111,26 +96,116 @@ def refit(
     """
     rows = _rows(data)
     log = Log.of(data, vectors, rows)
-    with threadpool_limits(None if data.label.size >= MANY_CELLS else 1):
-        last = _fit_all(log, like.noise, like.scorer.forest_share, seed, settings or FitSettings())
-    platt = Platt(like.scorer.slope, like.scorer.offset)
-    scorer = _close(last.scorer, like.scorer.forest_share, platt, POOLED, like.interval_scale)
-    return replace(like, scorer=scorer, rows=rows, questions=last.questions)
+    settings = (settings or FitSettings()).of_size(len(rows))
+    with chunk_threads():
+        last = _fit_once(log, like.noise, seed, settings, with_forest=like.scorer.forest_share > 0)
+        questions = last.questions
+    closing = _Closing(like.scorer.forest_share, Platt(like.scorer.slope, like.scorer.offset), POOLED)
+    return replace(like, scorer=closing.close(last.scorer, like.interval_scale), rows=rows, questions=questions)
 
 
-def _close(scorer: Scorer, forest_share: float, platt: Platt, own: Singles, width: float = 1.0) -> Scorer:
-    """Give an uncalibrated scorer what cross-fitting decided."""
-    signal = np.float32(width**2) * scorer.signal
-    calibrated = replace(scorer, slope=platt.slope, offset=platt.offset, own_calibration=own)
-    return replace(calibrated, signal=signal, forest_share=forest_share)
+def _fit_once(log: Log, noise: float, seed: int, settings: FitSettings, *, with_forest: bool = True) -> Step:
+    """Fit at one noise level, from the start: a path that leads there ends elsewhere, with logits of another scale."""
+    (step,) = fit_path(log, [noise], seed, settings)
+    return step.knowing().with_forest(log, seed) if with_forest else step.knowing()
 
 
-def _fit_all(log: Log, noise: float, forest_share: float, seed: int, settings: FitSettings) -> Step:
-    (last,) = fit_path(log, [noise], seed, settings)
-    return last.knowing().with_forest(log, seed) if forest_share else last.knowing()
+@dataclass(frozen=True)
+class _Closing:
+    """What calibrates an uncalibrated scorer: the forest's share, and slope and offset of all models and each one's."""
+
+    forest_share: float
+    platt: Platt
+    own: Singles
+
+    @classmethod
+    def fit(cls, forest_share: float, logits: Singles, label: NDArray[np.float32]) -> "_Closing":
+        """Calibrate held-out logits of shape (n_questions, n_models)."""
+        platt = fit_platt(logits, label)
+        return cls(forest_share, platt, fit_own(platt.slope * logits + platt.offset, label))
+
+    @classmethod
+    def by_other_folds(
+        cls, forest_share: float, logits: Singles, label: NDArray[np.float32], folds: Rows
+    ) -> list["_Closing"]:
+        """Calibrate each fold by the labels of the others: a choice by maximum would find what its own flattered."""
+        return [cls.fit(forest_share, logits[folds != k], label[folds != k]) for k in np.unique(folds)]
+
+    def close(self, scorer: Scorer, interval_scale: float = 1.0) -> Scorer:
+        """Give an uncalibrated scorer what cross-fitting decided."""
+        return replace(
+            scorer,
+            slope=self.platt.slope,
+            offset=self.platt.offset,
+            own_calibration=self.own,
+            signal=np.float32(interval_scale**2) * scorer.signal,
+            forest_share=self.forest_share,
+        )
 
 
-def _rows(data: Correctness) -> NDArray[np.int64]:
+@dataclass(frozen=True)
+class _Choice(_Closing):
+    """All that cross-fitting decided and found, as `Fitted` describes it."""
+
+    noise: float
+    nll_by_noise: dict[float, float]
+    nll_by_forest_share: dict[float, float]
+    interval_scale: float
+    abstention: Abstention
+    max_novelty: float
+
+
+def _choose(log: Log, groups: Rows, folds: Rows, seed: int, settings: FitSettings) -> _Choice:
+    """Choose and calibrate on forecasts of each fold by what was fitted to the others, just as all are fitted last."""
+    noise, nll_by_noise = _choose_noise(log, groups, folds, seed, settings)
+    scorers = [_fit_once(log.rows(folds != k), noise, seed, settings).scorer for k in np.unique(folds)]
+    shares = settings.forest_shares
+    mixed = _cross_fit(log, folds, scorers, partial(_mixed_logits, shares=shares))
+    best, nll_by_share = _choose_forest_share(mixed, shares, log)
+    by_others = _Closing.by_other_folds(shares[best], mixed[best], log.label, folds)
+    closed = [closing.close(one) for closing, one in zip(by_others, scorers, strict=True)]
+    unseen = _forecast_unseen(log, folds, closed)
+    return _Choice(
+        **vars(_Closing.fit(shares[best], mixed[best], log.label)),
+        noise=noise,
+        nll_by_noise=nll_by_noise,
+        nll_by_forest_share=nll_by_share,
+        interval_scale=_interval_scale(log, scorers[0], unseen, seed),
+        abstention=calibrate_abstention(unseen.p_correct, log.label, groups, seed),
+        max_novelty=float(np.quantile(unseen.novelty, COVERED)),
+    )
+
+
+def _choose_noise(
+    log: Log, groups: Rows, folds: Rows, seed: int, settings: FitSettings
+) -> tuple[float, dict[float, float]]:
+    """Fit each fold's path and find the noise level whose forecasts of the held-out questions are best."""
+    paths = [fit_path(log.rows(folds != k), settings.noises, seed, settings) for k in np.unique(folds)]
+    logits = _cross_fit(log, folds, [[step.scorer for step in path] for path in paths], _logits)
+    losses = _loss_by_question(logits, log.label)
+    level = smoothest_within_one_error(_sum_by_group(losses, groups))
+    return settings.noises[level], _mean_losses(settings.noises, losses, log)
+
+
+def _choose_forest_share(mixed: Singles, shares: Sequence[float], log: Log) -> tuple[int, dict[float, float]]:
+    """Find the forest's share whose forecasts of the held-out questions are best once they are calibrated.
+
+    mixed: logits (n_shares, N, M); an average of two views is too timid until calibrated.
+    """
+    calibrated = np.empty_like(mixed)
+    for z, out in zip(mixed, calibrated, strict=True):
+        platt = fit_platt(z, log.label)
+        out[:] = platt.slope * z + platt.offset
+    losses = _loss_by_question(calibrated, log.label)
+    return int(losses.sum(axis=1).argmin()), _mean_losses(shares, losses, log)
+
+
+def _mean_losses(candidates: Sequence[float], losses: Floats, log: Log) -> dict[float, float]:
+    n_cells = np.count_nonzero(~np.isnan(log.label))
+    return dict(zip(candidates, (losses.sum(axis=1) / n_cells).tolist(), strict=True))
+
+
+def _rows(data: Correctness) -> Rows:
     return np.flatnonzero((data.split != "test") & data.observed.any(axis=1))
 
 
@@ -151,30 +226,52 @@ def smoothest_within_one_error(losses: Floats) -> int:
     raise AssertionError("the best is no worse than itself")
 
 
-def _cross_fit(log: Log, folds: NDArray[np.int64], scorers: Sequence[Sequence[Scorer]]) -> Singles:
-    """Forecast each fold by the scorers fitted without it, which share landmarks; logits (n_scorers, N, M)."""
-    logits = np.zeros((len(scorers[0]), *log.label.shape), dtype=np.float32)
-    for k, fitted in zip(np.unique(folds), scorers, strict=True):
-        held_out = log.rows(folds == k)
-        points = fitted[0].features(held_out.vectors, held_out.surface)
-        similarity = fitted[0].similarity(points)
-        logits[:, folds == k] = [scorer.logits(scorer.embed_points(points, similarity)) for scorer in fitted]
+def _cross_fit(log: Log, folds: Rows, fitted: Sequence[F], forecast: Callable[[Log, F], Singles]) -> Singles:
+    """Forecast each fold by what was fitted without it, in several ways; logits (n_ways, N, M)."""
+    parts = [forecast(log.rows(folds == k), one) for k, one in zip(np.unique(folds), fitted, strict=True)]
+    logits = np.empty((len(parts[0]), *log.label.shape), dtype=np.float32)
+    for k, part in zip(np.unique(folds), parts, strict=True):
+        logits[:, folds == k] = part
     return logits
 
 
-def _forecast_unseen(log: Log, folds: NDArray[np.int64], scorers: Sequence[Scorer]) -> Forecast:
+def _logits(log: Log, scorers: Sequence[Scorer]) -> Singles:
+    """Forecast by scorers that share landmarks; logits (n_scorers, N, M)."""
+
+    def of_chunk(rows: slice) -> list[Singles]:
+        points = scorers[0].features(log.vectors[rows], log.surface[rows])
+        similarity = scorers[0].similarity(points)
+        return [scorer.logits(scorer.embed_points(points, similarity)) for scorer in scorers]
+
+    return np.concatenate(each_chunk(len(log.label), of_chunk), axis=1)
+
+
+def _mixed_logits(log: Log, scorer: Scorer, shares: Sequence[float]) -> Singles:
+    """Forecast with every share of the forest, whose trees are asked once; logits (n_shares, N, M)."""
+    process, forest = (replace(scorer, forest_share=share) for share in (0.0, 1.0))
+
+    def of_chunk(rows: slice) -> list[Singles]:
+        points = scorer.features(log.vectors[rows], log.surface[rows])
+        similarity = scorer.similarity(points)
+        one, other = process.embed_points(points, similarity), forest.embed_points(points, similarity)
+        return [scorer.logits((1 - np.float32(share)) * one + np.float32(share) * other) for share in shares]
+
+    return np.concatenate(each_chunk(len(log.label), of_chunk), axis=1)
+
+
+def _forecast_unseen(log: Log, folds: Rows, scorers: Sequence[Scorer]) -> Forecast:
     """Forecast each fold by the scorer that was fitted without it."""
-    parts = []
+    p_correct, low, high = np.empty((3, *log.label.shape))
+    unseen = Forecast(p_correct, low, high, novelty=np.empty(len(log.label)))
     for k, scorer in zip(np.unique(folds), scorers, strict=True):
-        held_out = log.rows(folds == k)
-        parts.append((np.flatnonzero(folds == k), scorer.forecast(held_out.vectors, held_out.surface)))
-    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-    return Forecast(
-        *(
-            np.concatenate([getattr(part, name) for _, part in parts])[order]
-            for name in ("p_correct", "low", "high", "novelty")
-        )
-    )
+        for name, part in _forecast(log.rows(folds == k), scorer).items():
+            getattr(unseen, name)[folds == k] = part
+    return unseen
+
+
+def _forecast(log: Log, scorer: Scorer) -> dict[str, Floats]:
+    parts = each_chunk(len(log.label), lambda rows: vars(scorer.forecast(log.vectors[rows], log.surface[rows])))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _interval_scale(log: Log, scorer: Scorer, unseen: Forecast, seed: int) -> float:
@@ -185,13 +282,16 @@ def _interval_scale(log: Log, scorer: Scorer, unseen: Forecast, seed: int) -> fl
 
 def _loss_by_question(logits: Singles, label: NDArray[np.float32]) -> Floats:
     """Sum the log losses of candidates' logits (n_candidates, N, M) over each question's cells, (.., N)."""
-    losses = np.zeros(logits.shape[:2])
-    for z, loss in zip(np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT), losses, strict=True):
-        cells = np.where(np.isnan(label), 0, np.logaddexp(np.float32(0), z) - label * z)  # (N, M)
-        loss[:] = cells.sum(axis=1, dtype=np.float64)
-    return losses
+
+    def of_chunk(rows: slice) -> Floats:
+        observed = ~np.isnan(label[rows])
+        losses = log_losses(np.clip(logits[:, rows], -LARGEST_LOGIT, LARGEST_LOGIT), label[rows])
+        total: Floats = losses.sum(axis=2, where=observed, dtype=np.float64)
+        return total
+
+    return np.concatenate(each_chunk(len(label), of_chunk), axis=1)
 
 
-def _sum_by_group(losses: Floats, groups: NDArray[np.int64]) -> Floats:
+def _sum_by_group(losses: Floats, groups: Rows) -> Floats:
     _, group = np.unique(groups, return_inverse=True)
     return np.array([np.bincount(group, weights=loss) for loss in losses])

@@ -40,7 +40,7 @@ def grow(points: Singles, n_surface: int, targets: Floats, residual: Floats, see
         max_samples=QUESTIONS_PER_TREE if some else None,
         n_jobs=-1 if some else None,  # the same trees on any number of threads
         random_state=seed,
-    ).fit(points, targets)
+    ).fit(points, targets if targets.shape[1] > 1 else targets[:, 0])
     trees = [one.tree_ for one in fitted.estimators_]
     start = np.cumsum([0] + [tree.node_count for tree in trees])[:-1]
     left, right = ([getattr(tree, side) for tree in trees] for side in ("children_left", "children_right"))

@@ -6,14 +6,13 @@ the M-step a logistic regression of every model on the questions' posteriors, bo
 grid. Unobserved cells weigh nothing. It knows no text and no vectors: f is handed in.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+
+from training.chunks import each_chunk, sum_chunks
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]  # what has a cell's size
@@ -21,9 +20,6 @@ Singles = NDArray[np.float32]  # what has a cell's size
 Reals = Floats | Singles
 F = TypeVar("F", Floats, Singles)
 LONGEST_STEP = 2.0  # of a question's logits, in one step of Newton's method
-CHUNK = 2048  # questions worked on together, so that they stay in the cache
-THREADED_CELLS = 1_000_000  # a grid from which on chunks are shared out among threads, to the same result
-MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,10 @@ class Outcomes:
         observed = ~np.isnan(label)
         label = np.where(observed, label, 0).astype(np.float32)
         return cls(label, observed.astype(np.float32) if weight is None else np.where(observed, weight, 0))
+
+    def rows(self, rows: slice) -> "Outcomes":
+        """The outcomes of some questions."""
+        return Outcomes(self.label[rows], self.weight[rows])
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,10 @@ class Posterior:
     mean: Floats
     covariance: Floats
 
+    def rows(self, rows: slice) -> "Posterior":
+        """What is known of some questions."""
+        return Posterior(self.mean[rows], self.covariance[rows])
+
 
 def start_models(outcomes: Outcomes, dim: int, seed: int) -> Models:
     """Begin at the base rates: the first dimension is a difficulty that all models share, the others are noise."""
@@ -97,20 +101,12 @@ def infer(
 
     prior_mean: (N, K); prior: covariance (K, K). A question without outcomes keeps its prior.
     """
-    starts = range(0, max(len(prior_mean), 1), CHUNK)
     begin = prior_mean if start is None else start
 
-    def infer_chunk(first: int) -> Posterior:
-        rows = slice(first, first + CHUNK)
-        chunk = Outcomes(outcomes.label[rows], outcomes.weight[rows])
-        return _infer(chunk, models, prior_mean[rows], prior, begin[rows], steps)
+    def infer_chunk(rows: slice) -> Posterior:
+        return _infer(outcomes.rows(rows), models, prior_mean[rows], prior, begin[rows], steps)
 
-    n_threads = min(len(starts), os.cpu_count() or 1, MOST_THREADS) if outcomes.label.size >= THREADED_CELLS else 1
-    if n_threads == 1:
-        parts = [infer_chunk(first) for first in starts]
-    else:
-        with threadpool_limits(1), ThreadPoolExecutor(n_threads) as pool:  # questions do not depend on one another
-            parts = list(pool.map(infer_chunk, starts))
+    parts = each_chunk(len(prior_mean), infer_chunk)
     return Posterior(np.concatenate([p.mean for p in parts]), np.concatenate([p.covariance for p in parts]))
 
 
@@ -118,30 +114,29 @@ def _infer(
     outcomes: Outcomes, models: Models, prior_mean: Floats, prior: Floats, start: Floats, steps: int
 ) -> Posterior:
     n, dim = prior_mean.shape
-    u, bias = models.embedding, models.bias.astype(np.float32)
-    single = u.astype(np.float32)
-    outer = (single[:, :, None] * single[:, None, :]).reshape(-1, dim * dim)  # (M, K*K)
-    precision = np.linalg.inv(prior)
-    t = start.copy()
+    u, bias = models.embedding.astype(np.float32), models.bias.astype(np.float32)
+    outer = (u[:, :, None] * u[:, None, :]).reshape(-1, dim * dim)  # (M, K*K)
+    precision = np.linalg.inv(prior).astype(np.float32)
+    t, covariance = start.copy(), np.empty((dim, dim, n), dtype=np.float32)
     for _ in range(steps):
-        p = sigmoid(t.astype(np.float32) @ single.T + bias)  # (N, M)
-        covariance = _inverse(((outcomes.weight * p * (1 - p)) @ outer).reshape(n, dim, dim) + precision)
-        gradient = (outcomes.weight * (outcomes.label - p)) @ single - (t - prior_mean) @ precision
-        step = np.einsum("nkl,nl->nk", covariance, gradient)
-        furthest = np.abs(step.astype(np.float32) @ single.T).max(axis=1, initial=1e-6)[:, None]  # in logits
+        p = sigmoid(t.astype(np.float32) @ u.T + bias)  # (N, M)
+        np.matmul(outer.T, (outcomes.weight * p * (1 - p)).T, out=covariance.reshape(dim * dim, n))
+        covariance += precision[:, :, None]
+        _invert(covariance)
+        gradient = (outcomes.weight * (outcomes.label - p)) @ u - (t - prior_mean).astype(np.float32) @ precision
+        step = np.einsum("kln,nl->nk", covariance, gradient)
+        furthest = np.abs(step @ u.T).max(axis=1, initial=1e-6)[:, None]  # in logits
         t += step * np.minimum(1, LONGEST_STEP / furthest)  # far off, Newton overshoots
-    return Posterior(t, covariance)
+    return Posterior(t, covariance.transpose(2, 0, 1).astype(np.float64))
 
 
-def _inverse(matrices: Floats) -> Floats:
-    """Invert symmetric positive definite matrices of shape (N, K, K), all at once, by Gauss-Jordan elimination."""
-    a = np.ascontiguousarray(matrices.transpose(1, 2, 0))  # (K, K, N)
+def _invert(a: Singles) -> None:
+    """Invert symmetric positive definite matrices of shape (K, K, N), all N at once, by Gauss-Jordan elimination."""
     for j in range(len(a)):
         pivot = 1 / a[j, j]
         row, column = a[j] * pivot, a[:, j].copy()
         a -= column[:, None] * row
         a[j], a[:, j], a[j, j] = row, -column * pivot, pivot
-    return np.ascontiguousarray(a.transpose(2, 0, 1))
 
 
 def update_models(outcomes: Outcomes, models: Models, questions: Posterior, steps: int = 2) -> Models:
@@ -150,29 +145,40 @@ def update_models(outcomes: Outcomes, models: Models, questions: Posterior, step
     A logistic regression whose inputs are uncertain: sigmoid and its slope are averaged over each question's posterior
     by the probit approximation, E[sigmoid(z) t] = p t + E[sigmoid'(z)] C u.
     """
+    for _ in range(steps):
+        models = _step(outcomes, models, questions)
+    return models
+
+
+def _step(outcomes: Outcomes, models: Models, questions: Posterior) -> Models:
+    def of_chunk(rows: slice) -> tuple[Floats, ...]:
+        return _ascent(outcomes.rows(rows), models, questions.rows(rows))
+
+    gradient, hessian = sum_chunks(len(questions.mean), of_chunk)
+    theta, shrinkage = models.theta(), models.shrinkage()
+    uphill = gradient - shrinkage * (theta - theta.mean(axis=0))
+    theta = theta + np.linalg.solve(hessian + np.diag(shrinkage), uphill[..., None])[..., 0]
+    return replace(models, embedding=theta[:, :-1], bias=theta[:, -1])
+
+
+def _ascent(outcomes: Outcomes, models: Models, questions: Posterior) -> tuple[Floats, Floats]:
+    """The gradient (M, K+1) and negative Hessian (M, K+1, K+1) of the models' expected log-likelihood."""
     n, dim = questions.mean.shape
     joined = np.ones((n, dim + 1), dtype=np.float32)  # (N, K+1)
     joined[:, :dim] = questions.mean
     outer = (joined[:, :, None] * joined[:, None, :]).reshape(n, -1)  # (N, (K+1)^2)
     covariance = questions.covariance.reshape(n, -1).astype(np.float32)  # (N, K*K)
-    shrinkage = models.shrinkage()
-    for _ in range(steps):
-        theta = models.theta()  # (M, K+1)
-        u = models.embedding.astype(np.float32)
-        variance = covariance @ (u[:, :, None] * u[:, None, :]).reshape(-1, dim * dim).T  # (N, M)
-        scale = 1 / np.sqrt(1 + np.float32(np.pi / 8) * variance)
-        p = sigmoid(scale * (joined @ theta.T.astype(np.float32)))  # (N, M)
-        slope = outcomes.weight * p * (1 - p) * scale
-        spread = (slope.T @ covariance).reshape(-1, dim, dim)  # (M, K, K)
-        gradient = ((outcomes.weight * (outcomes.label - p)).T @ joined).astype(np.float64)  # (M, K+1)
-        gradient[:, :dim] -= np.einsum("mkl,ml->mk", spread, models.embedding)
-        gradient -= shrinkage * (theta - theta.mean(axis=0))
-        hessian = (slope.T @ outer).reshape(-1, dim + 1, dim + 1).astype(np.float64)
-        hessian[:, :dim, :dim] += spread
-        hessian += np.diag(shrinkage)
-        theta = theta + np.linalg.solve(hessian, gradient[..., None])[..., 0]
-        models = replace(models, embedding=theta[:, :dim], bias=theta[:, dim])
-    return models
+    u = models.embedding.astype(np.float32)
+    variance = covariance @ (u[:, :, None] * u[:, None, :]).reshape(-1, dim * dim).T  # (N, M)
+    scale = 1 / np.sqrt(1 + np.float32(np.pi / 8) * variance)
+    p = sigmoid(scale * (joined @ models.theta().T.astype(np.float32)))  # (N, M)
+    slope = outcomes.weight * p * (1 - p) * scale
+    spread = (slope.T @ covariance).reshape(-1, dim, dim)  # (M, K, K)
+    gradient = ((outcomes.weight * (outcomes.label - p)).T @ joined).astype(np.float64)  # (M, K+1)
+    gradient[:, :dim] -= np.einsum("mkl,ml->mk", spread, models.embedding)
+    hessian: Floats = (slope.T @ outer).reshape(-1, dim + 1, dim + 1).astype(np.float64)
+    hessian[:, :dim, :dim] += spread
+    return gradient, hessian
 
 
 def covariance_of_models(outcomes: Outcomes, models: Models, questions: Posterior) -> Floats:
@@ -180,23 +186,28 @@ def covariance_of_models(outcomes: Outcomes, models: Models, questions: Posterio
 
     The Fisher information is that of `evidence`, of all models at once.
     """
-    n, dim = questions.mean.shape
-    u, bias = models.embedding.astype(np.float32), models.bias.astype(np.float32)
-    information = np.zeros((len(u), dim + 1, dim + 1))
-    for start in range(0, n, CHUNK):
-        mean = questions.mean[start : start + CHUNK].astype(np.float32)  # (n, K)
-        covariance = questions.covariance[start : start + CHUNK].astype(np.float32)
-        by_covariance = np.tensordot(u, covariance, axes=(1, 1))  # (M, n, K): C u
-        z = u @ mean.T + bias[:, None]  # (M, n)
-        s = 1 / np.sqrt(1 + np.float32(np.pi / 8) * np.einsum("mnk,mk->mn", by_covariance, u))
-        p = sigmoid(s * z)
-        slope = np.empty((len(u), len(mean), dim + 1), dtype=np.float32)
-        slope[..., :dim] = s[..., None] * mean - (np.float32(np.pi / 8) * s**3 * z)[..., None] * by_covariance
-        slope[..., dim] = s
-        weight = outcomes.weight[start : start + CHUNK].T * p * (1 - p)
-        information += slope.transpose(0, 2, 1) @ (slope * weight[..., None])
-    covariance_of: Floats = np.linalg.inv(information + np.diag(models.shrinkage()))
+
+    def of_chunk(rows: slice) -> tuple[Floats, ...]:
+        return (_information(outcomes.rows(rows), models, questions.rows(rows)),)
+
+    (information,) = sum_chunks(len(questions.mean), of_chunk)
+    covariance_of: Floats = np.linalg.inv(information + np.diag(models.shrinkage())).astype(np.float64)
     return covariance_of
+
+
+def _information(outcomes: Outcomes, models: Models, questions: Posterior) -> Floats:
+    u, bias = models.embedding.astype(np.float32), models.bias.astype(np.float32)
+    mean, covariance = questions.mean.astype(np.float32), questions.covariance.astype(np.float32)
+    by_covariance = np.tensordot(u, covariance, axes=(1, 1))  # (M, N, K): C u
+    z = u @ mean.T + bias[:, None]  # (M, N)
+    s = 1 / np.sqrt(1 + np.float32(np.pi / 8) * np.einsum("mnk,mk->mn", by_covariance, u))
+    p = sigmoid(s * z)
+    slope = np.empty((*z.shape, u.shape[1] + 1), dtype=np.float32)
+    slope[..., :-1] = s[..., None] * mean - (np.float32(np.pi / 8) * s**3 * z)[..., None] * by_covariance
+    slope[..., -1] = s
+    weight = outcomes.weight.T * p * (1 - p)
+    information: Floats = (slope.transpose(0, 2, 1) @ (slope * weight[..., None])).astype(np.float64)
+    return information
 
 
 def evidence(theta: Floats, questions: Posterior, label: Reals, weight: Reals) -> tuple[Floats, Floats]:

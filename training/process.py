@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, eigh, solve_triangular
 
 from router.scorer import Singles, kernel, squared_norms
+from training.chunks import each_chunk, sum_chunks
 
 Floats = NDArray[np.float64]
 
-CHUNK = 2048  # questions looked at together
 JITTER = 1e-4  # of the kernel's diagonal: near-duplicate questions make it singular otherwise
 
 
@@ -62,14 +62,15 @@ class Basis:
         gram = kernel(landmarks, landmarks, n_surface).astype(np.float64)
         gram[np.diag_indices_from(gram)] += JITTER
         root = cholesky(gram, lower=True, overwrite_a=True)
-        single_root, norms = root.astype(np.float32), squared_norms(landmarks, n_surface)
+        whitening, norms = _inverse(root), squared_norms(landmarks, n_surface)
         design = np.empty((n, len(landmarks)), dtype=np.float32)
-        for start in range(0, n, CHUNK):
-            similarity = kernel(points[start : start + CHUNK], landmarks, n_surface, norms).T  # (J, chunk)
-            design[start : start + CHUNK] = solve_triangular(
-                single_root, similarity, lower=True, overwrite_b=True, check_finite=False
-            ).T
-        return cls(landmarks, design, Span(root, (design.T @ design).astype(np.float64)))
+
+        def see(rows: slice) -> tuple[Floats, ...]:
+            seen = np.matmul(kernel(points[rows], landmarks, n_surface, norms), whitening.T, out=design[rows])
+            return ((seen.T @ seen).astype(np.float64),)
+
+        (gram_of_design,) = sum_chunks(n, see)
+        return cls(landmarks, design, Span(root, gram_of_design))
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,14 @@ class Smoother:
         inner = basis.span.gram.copy()
         inner[np.diag_indices_from(inner)] += noise
         inner_root = cholesky(inner, lower=True, overwrite_a=True)
-        single_root = inner_root.astype(np.float32)
+        whitening = _inverse(inner_root)
         leverage = np.empty((len(basis.design), 1))
-        for start in range(0, len(leverage), CHUNK):
-            half = solve_triangular(single_root, basis.design[start : start + CHUNK].T, lower=True, check_finite=False)
-            leverage[start : start + CHUNK, 0] = np.einsum("jn,jn->n", half, half)
+
+        def measure(rows: slice) -> None:
+            half = basis.design[rows] @ whitening.T  # (chunk, J)
+            leverage[rows, 0] = np.einsum("nj,nj->n", half, half)
+
+        each_chunk(len(leverage), measure)
         return cls(basis, noise, inner_root, np.minimum(leverage, 1 - 1e-6))
 
     def leave_one_out(self, targets: Floats) -> Floats:
@@ -104,7 +108,8 @@ class Smoother:
             return np.zeros_like(targets)  # there are no others
         mean = targets.mean(axis=0)
         both = np.hstack([targets - mean, np.ones((n, 1))])
-        smoothed = self.basis.design @ self._on_design(both).astype(np.float32)
+        design, on_design = self.basis.design, self._on_design(both).astype(np.float32)
+        smoothed = np.concatenate(each_chunk(n, lambda rows: design[rows] @ on_design))
         fitted, row_sum = smoothed[:, :-1], smoothed[:, -1:]
         own = np.minimum(self.leverage + (1 - row_sum) / n, 1 - 1e-6)  # of mean + H (targets - mean), the diagonal
         held_out: Floats = (mean + fitted - own * targets) / (1 - own)
@@ -118,6 +123,14 @@ class Smoother:
 
     def _on_design(self, centred: Floats) -> Floats:
         """Regress centred targets on the design, (J, K)."""
-        moments = self.basis.design.T @ centred.astype(np.float32)
-        on_design: Floats = cho_solve((self.inner_root, True), moments.astype(np.float64), check_finite=False)
+        design, targets = self.basis.design, centred.astype(np.float32)
+        (moments,) = sum_chunks(len(design), lambda rows: ((design[rows].T @ targets[rows]).astype(np.float64),))
+        on_design: Floats = cho_solve((self.inner_root, True), moments, check_finite=False)
         return on_design
+
+
+def _inverse(root: Floats) -> Singles:
+    """Invert a lower Cholesky root, (J, J), for products: solving with it would keep other threads waiting."""
+    identity = np.eye(len(root))
+    inverse: Singles = solve_triangular(root, identity, lower=True, check_finite=False).astype(np.float32)
+    return inverse

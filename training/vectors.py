@@ -1,17 +1,14 @@
 """Question vectors for training: encoded once, and kept in SQL where the encoder does not depend on the logs."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from sqlalchemy import Engine
 
 from data import queries, store
 from router.encoder.base import Encoder, Vectors
+from router.encoder.joined import JoinedEncoder
 from training.dataset import Correctness
-
-if TYPE_CHECKING:
-    from router.encoder.joined import Part  # loaded only where it is used
 
 CHUNK = 256  # questions encoded between two saves: what an interrupted run loses at most
 
@@ -20,10 +17,8 @@ def question_vectors(
     engine: Engine, encoder: Encoder, data: Correctness, on_progress: Callable[[str], None] = lambda _: None
 ) -> Vectors:
     """Encode the data's questions, of shape (n_questions, dim), reading and filling the cache in SQL."""
-    parts: tuple[Part, ...] = getattr(encoder, "parts", ())
-    if parts:  # joined anew from its parts' vectors, of which some are kept
-        vectors_of_parts = [question_vectors(engine, part.encoder, data, on_progress) for part in parts]
-        return np.hstack([part.direction(raw) for part, raw in zip(parts, vectors_of_parts, strict=True)])
+    if isinstance(encoder, JoinedEncoder):  # joined anew from its parts' vectors, of which some are kept
+        return encoder.join([question_vectors(engine, part.encoder, data, on_progress) for part in encoder.parts])
     if encoder.depends_on_logs:
         return encoder.encode(data.prompts)
     cached = queries.question_vectors(engine, encoder.fingerprint)

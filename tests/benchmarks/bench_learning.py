@@ -28,6 +28,8 @@ from tests.benchmarks import (
     bench_fit_speed,
     bench_learning_curves,
     bench_onboarding,
+    forecast_figures,
+    onboarding_table,
 )
 from training.baselines import embedllm_mf_tuned
 from training.dataset import Correctness
@@ -68,8 +70,8 @@ SECTIONS: Mapping[str, Section] = {
     "costs": (bench_costs.run, bench_costs.render),
     "controls": (bench_controls.run, bench_controls.render),
     "curves": (bench_learning_curves.run, bench_learning_curves.render),
-    "onboarding": (bench_onboarding.run, bench_onboarding.render),
-    "forecasts": (bench_benchmark_forecasts.run, bench_benchmark_forecasts.render),
+    "onboarding": (bench_onboarding.run, onboarding_table.render),
+    "forecasts": (bench_benchmark_forecasts.run, forecast_figures.render),
 }
 
 
