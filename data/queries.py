@@ -133,7 +133,6 @@ def read_log(engine: Engine, *, up_to_outcome: int | None = None, after_outcome:
     Every model is read, retired ones too; of the questions those that have a group and a split.
     """
     seen = _between(after_outcome, up_to_outcome)
-    taken_from_characters = and_(Outcome.output_tokens.is_(None), Outcome.output_chars.is_not(None))
     with engine.connect() as connection:
         watermark = connection.execute(select(func.max(Outcome.id)).where(seen)).scalar() or 0
         questions = _frame(
@@ -162,10 +161,8 @@ def read_log(engine: Engine, *, up_to_outcome: int | None = None, after_outcome:
                 Outcome.model_id.label("model"),
                 func.avg(Outcome.label * 1.0).label("label"),
                 func.count().label("n_observations"),
-                func.avg(func.coalesce(Outcome.output_tokens, Outcome.output_chars / CHARS_PER_TOKEN)).label(
-                    "output_tokens"
-                ),
-                func.max(case((taken_from_characters, 1), else_=0)).label("tokens_estimated"),
+                func.avg(_tokens()).label("output_tokens"),
+                func.max(_taken_from_characters()).label("tokens_estimated"),
             )
             .where(seen, Outcome.id <= watermark)
             .group_by(Outcome.question_id, Outcome.model_id)
@@ -179,6 +176,16 @@ def read_log(engine: Engine, *, up_to_outcome: int | None = None, after_outcome:
     cells["model"] = pd.Index(models["id"]).get_indexer(pd.Index(cells["model"]))
     cells = cells[cells["question"] >= 0].reset_index(drop=True)
     return CorrectnessLog(questions, models.drop(columns="id"), cells, int(watermark))
+
+
+def _tokens() -> ColumnElement[float]:
+    """An outcome's output tokens, estimated where only characters were counted."""
+    return func.coalesce(Outcome.output_tokens, Outcome.output_chars / CHARS_PER_TOKEN)
+
+
+def _taken_from_characters() -> ColumnElement[int]:
+    """1 where an outcome's tokens are estimated, else 0."""
+    return case((and_(Outcome.output_tokens.is_(None), Outcome.output_chars.is_not(None)), 1), else_=0)
 
 
 def champion(at: Engine | Connection) -> ChampionRow | None:
@@ -315,15 +322,18 @@ def prompts_of(engine: Engine, keys: Sequence[int]) -> dict[int, str]:
 
 
 def answers_of(engine: Engine, model_name: str, after_outcome: int = 0) -> pd.DataFrame:
-    """One model's outcomes after one: `key`, `prompt`, `split`, `label` and `output_tokens`, repeats averaged."""
-    tokens = func.coalesce(Outcome.output_tokens, Outcome.output_chars / CHARS_PER_TOKEN)
+    """One model's outcomes after one: `key`, `prompt`, `split`, `label` and `output_tokens`, repeats averaged.
+
+    `tokens_estimated`: 1 where some of these tokens were taken from characters, else 0.
+    """
     statement = (
         select(
             Question.id.label("key"),
             Question.prompt,
             Question.split,
             func.avg(Outcome.label * 1.0).label("label"),
-            func.avg(tokens).label("output_tokens"),
+            func.avg(_tokens()).label("output_tokens"),
+            func.max(_taken_from_characters()).label("tokens_estimated"),
         )
         .join(Question, Question.id == Outcome.question_id)
         .join(Model, Model.id == Outcome.model_id)

@@ -10,7 +10,7 @@ from router.costs import Costs, Pace
 from router.encoder.lsa import LsaEncoder
 from router.surface import describe
 from tests.planted import TOPICS, planted_log
-from training.costs import FittedLengths, fit_lengths, fold_in_lengths
+from training.costs import AnswerLengths, FittedLengths, fit_lengths, fold_in_lengths
 from training.dataset import Correctness
 
 Floats = NDArray[np.float64]
@@ -109,20 +109,39 @@ def test_an_empty_answer_counts_as_one_token() -> None:
     assert forecast[:, 1].max() < 2
 
 
+def answers_like_the_first_but_shorter(rows: NDArray[np.int64]) -> AnswerLengths:
+    tokens = DATA.output_tokens[rows, 0].astype(np.float64) / np.e
+    return AnswerLengths(VECTORS[rows], [DATA.prompts[row] for row in rows], tokens, estimated=True)
+
+
 def test_a_model_is_folded_in_from_few_answers(fitted: FittedLengths) -> None:
-    rows = DATA.part("train")[:40]
+    answers = answers_like_the_first_but_shorter(DATA.part("train")[:40])
     topic = np.array([TOPICS.index(str(benchmark)) for benchmark in DATA.benchmarks])
     truth = np.exp(RESPONSES[0][topic] - 1 + SPREAD**2 / 2)
-    answers = DATA.output_tokens[rows, 0].astype(np.float64) / np.e  # as the first model, but shorter
     costs = Costs(fitted.forecaster, Pace.unknown(4))
-    grown = fold_in_lengths(costs, VECTORS[rows], [DATA.prompts[row] for row in rows], answers, estimated=True)
+    grown = fold_in_lengths(costs, 4, answers, range(4))
     forecast = grown.lengths.tokens(VECTORS[TEST], SURFACE[TEST])
     assert np.array_equal(forecast[:, :4], costs.lengths.tokens(VECTORS[TEST], SURFACE[TEST]))
     error = np.abs(np.log(forecast[:, 4] / truth[TEST]))
-    assert np.median(error) < np.median(np.abs(np.log(answers.mean() / truth[TEST]))) / 2
+    assert np.median(error) < np.median(np.abs(np.log(answers.tokens.mean() / truth[TEST]))) / 2
     assert grown.lengths.estimated.tolist() == [0, 0, 0, 0, 1]
-    nothing = fold_in_lengths(costs, VECTORS[rows], ["a"] * 40, np.full(40, np.nan), estimated=False)
-    assert np.isnan(nothing.lengths.tokens(VECTORS, SURFACE)[:, 4]).all()
+    assert np.isnan(grown.pace.latency_s(forecast)[:, 4]).all()
+
+
+def test_more_answers_replace_what_fewer_told(fitted: FittedLengths) -> None:
+    few, more = (answers_like_the_first_but_shorter(DATA.part("train")[:n]) for n in (10, 40))
+    costs = Costs(fitted.forecaster, Pace.unknown(4))
+    in_parts = fold_in_lengths(fold_in_lengths(costs, 4, few, range(4)), 4, more, range(5))
+    at_once = fold_in_lengths(costs, 4, more, range(4))
+    assert np.array_equal(in_parts.lengths.tokens(VECTORS, SURFACE), at_once.lengths.tokens(VECTORS, SURFACE))
+
+
+def test_a_model_folded_in_where_no_length_is_known_has_its_mean() -> None:
+    answers = answers_like_the_first_but_shorter(DATA.part("train")[:40])
+    grown = fold_in_lengths(Costs.from_means([None, None]), 2, answers, range(2))
+    forecast = grown.lengths.tokens(VECTORS, SURFACE)
+    assert np.isnan(forecast[:, :2]).all()
+    assert forecast[:, 2] == pytest.approx(answers.tokens.mean(), rel=1e-5)
 
 
 def test_means_alone_are_given_as_they_are() -> None:

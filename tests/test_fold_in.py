@@ -80,6 +80,17 @@ def test_the_pool_prior_is_the_pools_spread_shrunk_to_its_diagonal() -> None:
     assert np.isfinite(pool_prior(embedding[:1], bias[:1]).covariance).all()
 
 
+def test_the_pool_prior_stays_the_nearer_to_the_pools_spread_the_less_it_is_shrunk() -> None:
+    """What is nearly certain, here that two dimensions go together, must not become likely to fail."""
+    skill = np.random.default_rng(0).normal(size=(25, 1))
+    prior = {strength: pool_prior(np.hstack([skill, skill]), skill[:, 0], strength) for strength in (0.3, 1.0)}
+    apart = np.array([1.0, -1.0, 0.0])
+    of_difference = {strength: apart @ one.covariance @ apart for strength, one in prior.items()}
+    variance = skill.var(ddof=1)
+    for strength, found in of_difference.items():
+        assert found == pytest.approx(2 * variance * 3 * strength / (25 + 3 * strength))
+
+
 def test_the_interval_of_an_accuracy_holds_it_as_often_as_it_says() -> None:
     """Over models drawn from the prior, their answers and the luck of 150 more questions; 9 in 10 within 4 errors."""
     held = []

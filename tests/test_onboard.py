@@ -17,6 +17,7 @@ from data.errors import LogFormatError
 from data.log import CorrectnessLog
 from router.artifact import Artifact, read_artifact
 from router.champion import ChampionWatch
+from router.surface import describe
 from tests.conftest import url_of
 from tests.logs import write_csv
 from tests.planted import planted_log
@@ -203,6 +204,82 @@ def test_no_usable_answer_changes_nothing(planted: Planted, content: str, said: 
     assert champion is not None
     assert champion.artifact_id == planted.champion.id
     assert NEW not in [row.name for row in queries.pool_models(planted.engine)]
+
+
+def counted_answers(planted: Planted, n: int, column: str = "output_tokens", units: int = 1) -> Path:
+    """A file of n answers whose lengths are 20, 30, .., tokens in turn; one more does not say its own."""
+    rows = planted.part("train")[: n + 1]
+    lengths = [str(units * (20 + 10 * (i % 3))) for i in range(n)] + [""]
+    path = planted.root / f"{column}-{n}.csv"
+    said = [(f"q{q}", int(planted.label[q]), length) for q, length in zip(rows, lengths, strict=True)]
+    write_csv(path, ("question_id", "label", column), said)
+    return path
+
+
+@pytest.mark.parametrize(("column", "units", "estimated"), [("output_tokens", 1, False), ("output_chars", 4, True)])
+def test_counted_answers_tell_what_the_models_answers_will_take(
+    planted: Planted, column: str, units: int, estimated: bool
+) -> None:
+    done = planted.onboard(counted_answers(planted, 60, column, units))
+    assert (done.expected_output_tokens, done.n_counted, done.output_tokens_estimated) == (30, 60, estimated)
+    served = read_artifact(planted.root / "artifacts" / done.artifact)
+    prompts = ["algebra of algebra: w1", "chess of chess: w2"]
+    before, after = (one.output_tokens_of(one.encoder.encode(prompts), prompts) for one in (planted.champion, served))
+    assert np.array_equal(after[:, :-1], before)
+    assert after[:, -1] == pytest.approx(30, rel=0.1)
+    assert served.manifest.expected_output_tokens == (*planted.champion.manifest.expected_output_tokens, 30)
+    assert served.manifest.output_tokens_estimated == (*[False] * 7, estimated)
+
+
+def test_more_counted_answers_update_the_length(planted: Planted) -> None:
+    planted.onboard(counted_answers(planted, 1))
+    in_parts = planted.onboard(counted_answers(planted, 60))
+    promotions.promote(planted.engine, planted.champion.id, "manual", "again")
+    at_once = planted.onboard(counted_answers(planted, 60))
+    assert (in_parts.artifact, in_parts.expected_output_tokens) == (at_once.artifact, 30)
+
+
+def test_uncounted_answers_leave_the_length_unknown(planted: Planted) -> None:
+    done = planted.onboard(planted.answers(planted.part("train")[:60]))
+    assert (done.expected_output_tokens, done.n_counted) == (None, 0)
+    served = read_artifact(planted.root / "artifacts" / done.artifact)
+    prompts = ["algebra of algebra: w1"]
+    assert np.isnan(served.output_tokens_of(served.encoder.encode(prompts), prompts)[:, -1]).all()
+
+
+def test_what_training_knows_of_a_models_length_stands(planted: Planted) -> None:
+    done = planted.onboard(counted_answers(planted, 60), "model-0")
+    assert (done.expected_output_tokens, done.n_counted) == (100, 0)
+    served = read_artifact(planted.root / "artifacts" / done.artifact)
+    assert served.costs.lengths.tokens(*asked(served)) == pytest.approx(
+        planted.champion.costs.lengths.tokens(*asked(planted.champion))
+    )
+
+
+def asked(artifact: Artifact) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    prompts = ["algebra of algebra: w1", "chess of chess: w2"]
+    return artifact.encoder.encode(prompts), describe(prompts)
+
+
+def test_the_verb_tells_lengths_and_the_router_costs(planted: Planted) -> None:
+    database = {"EMBEDROUTER_DATABASE_URL": url_of(planted.engine)}
+    verb = ("onboard", NEW, "--artifacts-dir", "artifacts", "--answers")
+    plain = planted.answers(planted.part("train")[:60], "plain.csv")
+    silent = run(planted.root, *verb, plain.name, environment=database)
+    assert "how long its answers are is not known" in silent.stdout, silent.stderr
+    more = counted_answers(planted, 90)
+    shown = json.loads(run(planted.root, *verb, more.name, "--json", environment=database).stdout)
+    told = run(planted.root, *verb, more.name, environment=database).stdout
+    n, mean = shown["n_counted"], shown["expected_output_tokens"]
+    assert n > 0
+    assert shown["output_tokens_estimated"] is False
+    assert f"its answers take {mean:.0f} tokens, the mean of {n} counted; prompts tell more" in told
+    prices = ("--usd-per-1m-input", "1", "--usd-per-1m-output", "1000")
+    assert run(planted.root, "models", "set", NEW, *prices, environment=database).returncode == 0
+    routed = json.loads(run(planted.root, "route", "algebra of algebra: w1", "--json", environment=database).stdout)
+    new = next(one for one in routed["candidates"] if one["model"] == NEW)
+    assert new["expected_output_tokens"] == pytest.approx(mean, rel=0.1)
+    assert new["expected_cost_usd"] == pytest.approx(new["expected_output_tokens"] * 1e-3, rel=0.01)
 
 
 def test_a_wrong_file_is_named(planted: Planted, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ is chosen by cross-validation over near-duplicate groups of train and val questi
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from training.dataset import Correctness
 from training.folds import deal_folds
 
 Floats = NDArray[np.float64]
+A = TypeVar("A", Singles, NDArray[np.uint8])
 
 RANKS = (0, 1, 2, 4, 8)
 N_FOLDS = 3
@@ -225,36 +227,53 @@ def _smearing(tokens: Floats, log_tokens: Floats) -> Floats:
     return factor
 
 
-def fold_in_lengths(
-    costs: Costs, vectors: Vectors, prompts: Sequence[str], tokens: Floats, *, estimated: bool
-) -> Costs:
-    """Add one model, the last, from the lengths of its answers, (N,) with NaN where uncounted; the rest stays.
+@dataclass(frozen=True)
+class AnswerLengths:
+    """How long one model's counted answers were, one or more.
 
-    Its level and slopes are shrunk to the pool's mean, so that a few answers suffice; its pace is unknown.
+    vectors: of their questions, (N, dim_vector); tokens: (N,); estimated: whether some were taken from characters.
     """
-    grown = costs.with_unknown_model()
-    known = ~np.isnan(tokens)
-    if not known.any():
-        return grown
+
+    vectors: Vectors
+    prompts: Sequence[str]
+    tokens: Floats
+    estimated: bool
+
+
+def fold_in_lengths(costs: Costs, column: int, answers: AnswerLengths, pool: Sequence[int]) -> Costs:
+    """Learn one model's lengths from its own answers; the other columns stay, and its pace is not learned.
+
+    column: the model's, or the number of models to add one; pool: the columns that it is taken to resemble, itself
+    aside. Its slopes are shrunk to their mean, so that a few answers suffice; its level is its own.
+    """
+    if column == costs.n_models:
+        costs = costs.with_unknown_model()
     lengths = costs.lengths
-    pool_known = ~np.isnan(lengths.level) & (lengths.smearing > 0)
-    demand = lengths.demands(vectors, describe(prompts))[known].astype(np.float64)  # (n, R)
-    slope = lengths.slope[pool_known].mean(axis=0, dtype=np.float64) if pool_known.any() else np.zeros(demand.shape[1])
-    log_tokens = np.log(np.maximum(tokens[known], LEAST_TOKENS))
+    like = [c for c in pool if c != column and not np.isnan(lengths.level[c] + lengths.smearing[c])]
+    demand = lengths.demands(answers.vectors, describe(answers.prompts)).astype(np.float64)  # (N, R)
+    slope = lengths.slope[like].mean(axis=0, dtype=np.float64) if like else np.zeros(demand.shape[1])
     design = np.hstack([demand, np.ones((len(demand), 1))])
     precision = np.diag(np.append(np.full(demand.shape[1], SLOPE_PRECISION), 1e-6))
+    log_tokens = np.log(np.maximum(answers.tokens, LEAST_TOKENS))
     own = np.linalg.solve(design.T @ design + precision, design.T @ (log_tokens - demand @ slope))
     level, slope = own[-1], slope + own[:-1]
-    forecast = np.exp(level + demand @ slope)
-    smearing = _smearing(tokens[known][:, None], np.log(forecast)[:, None])[0]
-    new = replace(
-        grown.lengths,
-        level=np.append(lengths.level, np.float32(level)),
-        slope=np.vstack([lengths.slope, _single(slope)]),
-        smearing=np.append(lengths.smearing, np.float32(smearing)),
-        estimated=np.append(lengths.estimated, np.uint8(estimated)),
+    smearing = _smearing(answers.tokens[:, None], (level + demand @ slope)[:, None])[0]
+    learned = replace(
+        lengths,
+        level=with_row(lengths.level, column, level),
+        slope=with_row(lengths.slope, column, slope),
+        smearing=with_row(lengths.smearing, column, smearing),
+        estimated=with_row(lengths.estimated, column, answers.estimated),
     )
-    return replace(grown, lengths=new)
+    return replace(costs, lengths=learned)
+
+
+def with_row(array: A, row: int, values: Any) -> A:
+    """The array with one row replaced, or added at its end."""
+    added = np.zeros((int(row == len(array)), *array.shape[1:]), dtype=array.dtype)
+    changed = np.concatenate([array, added])
+    changed[row] = values
+    return changed
 
 
 def _single(array: Floats) -> Singles:

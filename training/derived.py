@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sqlalchemy import Engine
 
 from data import queries
@@ -14,9 +13,10 @@ from data.queries import ChampionRow
 from router.artifact import Artifact, Manifest, read_artifact, write_artifact
 from router.scorer import Scorer
 from router.surface import describe
+from training.costs import AnswerLengths, fold_in_lengths, with_row
 from training.errors import TrainingError
 from training.family import family_of
-from training.fold_in import ModelPosterior, family_prior, pool_prior, questions_from_text
+from training.fold_in import LOG_PRIOR_MODELS, ModelPosterior, family_prior, pool_prior, questions_from_text
 from training.posterior import Posterior
 
 
@@ -29,12 +29,17 @@ def what_was_known(champion: Artifact, model_name: str) -> Literal["new", "onboa
 
 def population_of(champion: Artifact, model_name: str) -> ModelPosterior:
     """What is known of an untrained model: the pool's trained ones, and among them those of its family."""
-    trained = [c for c, name in enumerate(champion.model_names) if name not in champion.manifest.onboarded]
+    trained = _trained_columns(champion)
     embedding = champion.scorer.model_embedding[trained].astype(np.float64)
     bias = champion.scorer.model_bias[trained].astype(np.float64)
     family = family_of(model_name)
     related = [family_of(champion.model_names[c]) == family for c in trained]
-    return family_prior(pool_prior(embedding, bias), np.hstack([embedding, bias[:, None]])[related])
+    pool = pool_prior(embedding, bias, LOG_PRIOR_MODELS)
+    return family_prior(pool, np.hstack([embedding, bias[:, None]])[related])
+
+
+def _trained_columns(champion: Artifact) -> list[int]:
+    return [c for c, name in enumerate(champion.model_names) if name not in champion.manifest.onboarded]
 
 
 def column_of(scorer: Scorer, column: int) -> ModelPosterior:
@@ -47,30 +52,50 @@ def prior_of(champion: Artifact, model_name: str) -> ModelPosterior:
     """What the champion's training knew of a model: its own column, or else the pool."""
     if what_was_known(champion, model_name) != "trained":
         return population_of(champion, model_name)
-    trained = champion
-    if champion.manifest.parent is not None:  # the champion's own column may hold the answers already
-        trained = read_artifact(champion.folder.parent / champion.manifest.parent)
+    trained = _trained(champion)
     return column_of(trained.scorer, trained.model_names.index(model_name))
 
 
-def derive(champion: Artifact, model_name: str, posterior: ModelPosterior, root: Path) -> Artifact:
-    """Write the champion's arrays with the model's column added or replaced; the same answers give the same name."""
+def lacks_lengths(champion: Artifact, model_name: str) -> bool:
+    """Whether training knew nothing of the length of a model's answers."""
+    if what_was_known(champion, model_name) != "trained":
+        return True
+    manifest = _trained(champion).manifest
+    return manifest.expected_output_tokens[manifest.model_names.index(model_name)] is None
+
+
+def _trained(champion: Artifact) -> Artifact:
+    """The artifact that was trained: a derived one's columns may hold the answers already."""
+    if champion.manifest.parent is None:
+        return champion
+    return read_artifact(champion.folder.parent / champion.manifest.parent)
+
+
+def derive(
+    champion: Artifact, model_name: str, posterior: ModelPosterior, lengths: AnswerLengths | None, root: Path
+) -> Artifact:
+    """Write the champion's arrays with the model's column added or replaced; the same answers give the same name.
+
+    lengths: of the model's answers, none where they are not to be learned from.
+    """
     scorer, manifest, costs = champion.scorer, champion.manifest, champion.costs
     is_new = model_name not in manifest.model_names
     column = len(manifest.model_names) if is_new else manifest.model_names.index(model_name)
     derived = replace(
         scorer,
-        model_embedding=_with_row(scorer.model_embedding, column, posterior.embedding),
-        model_bias=_with_row(scorer.model_bias, column, np.float64(posterior.bias)),
-        model_covariance=_with_row(scorer.model_covariance, column, posterior.covariance),
+        model_embedding=with_row(scorer.model_embedding, column, posterior.embedding),
+        model_bias=with_row(scorer.model_bias, column, np.float64(posterior.bias)),
+        model_covariance=with_row(scorer.model_covariance, column, posterior.covariance),
     )
-    if is_new:
-        if len(scorer.own_calibration):
-            derived = replace(derived, own_calibration=_with_row(scorer.own_calibration, column, (1.0, 0.0)))
+    if is_new and len(scorer.own_calibration):
+        derived = replace(derived, own_calibration=with_row(scorer.own_calibration, column, (1.0, 0.0)))
+    if lengths is not None:
+        costs = fold_in_lengths(costs, column, lengths, _trained_columns(champion))
+    elif is_new:
         costs = costs.with_unknown_model()
     return write_artifact(
         root,
-        _manifest(manifest, champion.id, model_name),
+        _manifest(manifest, champion.id, model_name, lengths),
         derived,
         champion.encoder,
         costs,
@@ -79,25 +104,20 @@ def derive(champion: Artifact, model_name: str, posterior: ModelPosterior, root:
     )
 
 
-def _with_row(array: NDArray[np.float32], row: int, values: Any) -> NDArray[np.float32]:
-    """The array with one row replaced, or added at its end."""
-    kept = array if row < len(array) else np.concatenate([array, np.zeros((1, *array.shape[1:]), dtype=array.dtype)])
-    changed = kept.copy()
-    changed[row] = values
-    return changed
-
-
-def _manifest(manifest: Manifest, champion_id: str, model_name: str) -> Manifest:
+def _manifest(manifest: Manifest, champion_id: str, model_name: str, lengths: AnswerLengths | None) -> Manifest:
     """Say of the derived artifact whose it is. What was trained, and with what, stays as it was."""
     changes: dict[str, Any] = {"parent": manifest.parent or champion_id}
-    if model_name not in manifest.model_names:
-        changes |= {
-            "model_names": (*manifest.model_names, model_name),
-            "expected_output_tokens": (*manifest.expected_output_tokens, None),
-            "onboarded": (*manifest.onboarded, model_name),
-        }
-        if manifest.output_tokens_estimated is not None:
-            changes["output_tokens_estimated"] = (*manifest.output_tokens_estimated, False)
+    names, tokens = manifest.model_names, list(manifest.expected_output_tokens)
+    estimated = list(manifest.output_tokens_estimated or [False] * len(names))
+    if model_name not in names:
+        names = (*names, model_name)
+        tokens.append(None)
+        estimated.append(False)
+        changes |= {"model_names": names, "onboarded": (*manifest.onboarded, model_name)}
+    if lengths is not None:
+        column = names.index(model_name)
+        tokens[column], estimated[column] = round(float(lengths.tokens.mean()), 1), lengths.estimated
+    changes |= {"expected_output_tokens": tuple(tokens), "output_tokens_estimated": tuple(estimated)}
     return manifest.model_copy(update=changes)
 
 

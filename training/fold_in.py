@@ -15,7 +15,8 @@ from training.posterior import Models, Outcomes, Posterior, evidence, infer, sig
 
 Floats = NDArray[np.float64]
 
-PRIOR_MODELS = 1.0  # the pool's covariance is shrunk to its diagonal by this many models' worth per dimension
+PRIOR_MODELS = 1.0  # the pool's covariance is shrunk to its diagonal by this many models' worth per dimension,
+LOG_PRIOR_MODELS = 0.3  # and by so many where models are known from whole logs: chosen by leaving out each model
 FAMILY_CORRELATION = 0.5  # of two models of one family, beyond what all models share
 LONGEST_STEP = 1.0
 N_DRAWS = 400
@@ -58,17 +59,18 @@ class ModelPosterior:
         return sigmoid(logit)
 
 
-def pool_prior(embedding: Floats, bias: Floats) -> ModelPosterior:
+def pool_prior(embedding: Floats, bias: Floats, prior_models: float = PRIOR_MODELS) -> ModelPosterior:
     """What is known of a model before it answered anything: the pool's mean and shrunk covariance.
 
-    embedding: (M, K); bias: (M,). One model tells no covariance: it is then the identity.
+    embedding: (M, K); bias: (M,); prior_models: how far it is shrunk, more where the embeddings are noisier. One model
+    tells no covariance: it is then the identity.
     """
     theta = np.hstack([embedding, np.asarray(bias)[:, None]]).astype(np.float64)
     n, dim = theta.shape
     centred = theta - theta.mean(axis=0)
     sample = centred.T @ centred / max(n - 1, 1)
     scale = np.maximum(np.diag(sample), 0.05) if n > 1 else np.ones(dim)
-    weight = n / (n + PRIOR_MODELS * dim) if n > 1 else 0.0
+    weight = n / (n + prior_models * dim) if n > 1 else 0.0
     return ModelPosterior(theta.mean(axis=0), weight * sample + (1 - weight) * np.diag(scale))
 
 

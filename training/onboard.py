@@ -19,7 +19,16 @@ from data.importers.intake import REJECTS_FOLDER, ImportSummary
 from data.queries import ChampionRow
 from router.artifact import Artifact, read_artifact
 from router.pool import AUTO
-from training.derived import column_of, derive, prior_of, questions_of, require_champion, what_was_known
+from training.costs import AnswerLengths
+from training.derived import (
+    column_of,
+    derive,
+    lacks_lengths,
+    prior_of,
+    questions_of,
+    require_champion,
+    what_was_known,
+)
 from training.errors import TrainingError
 from training.fold_in import (
     Accuracy,
@@ -55,7 +64,9 @@ class Onboarded:
     folded in, those of all runs since the last training; n_held_out: answers to test questions, which are kept for
     comparisons; promoted: whether the artifact is another than the champion was; fold_in_s: the fold-in alone.
     accuracy, by_benchmark: on the questions that the champion was fitted on; more_answers: to halve the error of the
-    accuracy, none where they are countless.
+    accuracy, none where they are countless. expected_output_tokens: the model's usual answer, none where no answer was
+    ever counted; output_tokens_estimated: whether it was taken from characters, some of it at least; n_counted: the
+    answers whose lengths were folded in, 0 also where training knows the model's lengths.
     """
 
     model: str
@@ -72,6 +83,9 @@ class Onboarded:
     by_benchmark: dict[str, Accuracy]
     nearest: tuple[Neighbour, ...]
     more_answers: int | None
+    expected_output_tokens: float | None
+    output_tokens_estimated: bool
+    n_counted: int
 
 
 def onboard(
@@ -102,25 +116,28 @@ def onboard(
         on_progress("folding in")
         evidence = _Evidence.read(engine, champion, row.name, imported)
         folded = _fold(champion, row.name, evidence)
-        artifact = derive(champion, row.name, folded.posterior, artifacts_root)
+        lengths = evidence.lengths(champion, row.name)
+        artifact = derive(champion, row.name, folded.posterior, lengths, artifacts_root)
         if artifact.id == champion.id or _promote(engine, artifact, champion_row, row.name, evidence):
             break
     on_progress("forecasting")
-    return _sum_up(engine, artifact, champion, folded, evidence, row.name, imported, retired=row.retired)
+    return _sum_up(engine, artifact, champion, folded, evidence, lengths, row.name, imported, retired=row.retired)
 
 
 @dataclass(frozen=True)
 class _Evidence:
     """A model's answers since the champion's training, on questions that may be learned from.
 
-    questions: what is known of them; label: (N,); n_held_out: answers to test questions, left out;
-    output_tokens: the answers' mean length, NaN where unknown.
+    questions: what is known of them; label: (N,); n_held_out: answers to test questions, left out; prompts: N;
+    output_tokens: (N,), NaN where uncounted; tokens_estimated: (N,), where they were taken from characters.
     """
 
     questions: Posterior
     label: Floats
     n_held_out: int
-    output_tokens: float
+    prompts: list[str]
+    output_tokens: Floats
+    tokens_estimated: NDArray[np.bool_]
 
     @classmethod
     def read(cls, engine: Engine, champion: Artifact, model_name: str, imported: ImportSummary) -> "_Evidence":
@@ -135,13 +152,23 @@ class _Evidence:
             else:
                 why = _why(imported)
             raise TrainingError(f"{model_name} has no answer that can be folded in{why}")
-        lengths = usable["output_tokens"].dropna()
         return cls(
             questions_of(champion, usable),
             usable["label"].to_numpy(dtype=np.float64),
             n_held_out,
-            float(lengths.mean()) if len(lengths) else float("nan"),
+            usable["prompt"].astype(str).tolist(),
+            usable["output_tokens"].to_numpy(dtype=np.float64),
+            usable["tokens_estimated"].to_numpy(dtype=np.bool_),
         )
+
+    def lengths(self, champion: Artifact, model_name: str) -> AnswerLengths | None:
+        """The counted answers with their prompts' vectors; none where there are none, or training knows lengths."""
+        counted = np.flatnonzero(~np.isnan(self.output_tokens))
+        if not len(counted) or not lacks_lengths(champion, model_name):
+            return None
+        prompts = [self.prompts[i] for i in counted]
+        vectors = champion.encoder.encode(prompts)
+        return AnswerLengths(vectors, prompts, self.output_tokens[counted], bool(self.tokens_estimated.any()))
 
 
 @dataclass(frozen=True)
@@ -180,6 +207,7 @@ def _sum_up(
     champion: Artifact,
     folded: _Folded,
     evidence: _Evidence,
+    lengths: AnswerLengths | None,
     model_name: str,
     imported: ImportSummary,
     *,
@@ -200,6 +228,7 @@ def _sum_up(
         by_benchmark = {name or UNNAMED: one for name, one in zip(names.tolist(), each, strict=True)}
         nearest = _nearest(artifact, model_name, questions)
         more = answers_to_halve(folded.posterior, questions)
+    manifest, column = artifact.manifest, artifact.model_names.index(model_name)
     return Onboarded(
         model=model_name,
         was=what_was_known(champion, model_name),
@@ -215,6 +244,9 @@ def _sum_up(
         by_benchmark=by_benchmark,
         nearest=nearest,
         more_answers=more,
+        expected_output_tokens=manifest.expected_output_tokens[column],
+        output_tokens_estimated=bool(manifest.output_tokens_estimated and manifest.output_tokens_estimated[column]),
+        n_counted=0 if lengths is None else len(lengths.tokens),
     )
 
 

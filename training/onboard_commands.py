@@ -23,7 +23,10 @@ def onboard(
     model: Annotated[str, typer.Argument(help="The new model's name.")],
     answers: Annotated[
         Path | None,
-        typer.Option(help="Its answers: .csv, .jsonl or .parquet with question_id or prompt, and label or score."),
+        typer.Option(
+            help="Its answers: .csv, .jsonl or .parquet with question_id or prompt, and label or score; "
+            "output_tokens or output_chars, where counted, tell what its answers will cost."
+        ),
     ] = None,
     suggest: Annotated[int | None, typer.Option(min=1, help="Instead, name this many questions to ask it.")] = None,
     output: Annotated[
@@ -133,6 +136,7 @@ def _print(done: "Onboarded") -> None:
             table.add_row(name, f"{one.expected:.3f}", f"{one.low:.3f} to {one.high:.3f}", f"{one.n_questions:,}")
         console.print(table)
         console.print(_more(done))
+    console.print(_lengths(done))
     if done.nearest:
         near = ", ".join(f"{one.model} ({one.distance:.3f})" for one in done.nearest)
         console.print(f"nearest models, by the distance of P(correct): {near}", markup=False)
@@ -149,6 +153,14 @@ def _more(done: "Onboarded") -> str:
     if done.more_answers is None:
         return "more answers would hardly narrow the interval"
     return f"about {done.more_answers:,} more answers would halve what the interval owes to not knowing the model"
+
+
+def _lengths(done: "Onboarded") -> str:
+    if done.expected_output_tokens is None:
+        return "how long its answers are is not known: neither output_tokens nor output_chars was given"
+    basis = f"the mean of {done.n_counted:,} counted" if done.n_counted else "as its training knew"
+    estimated = ", estimated from characters" if done.output_tokens_estimated else ""
+    return f"its answers take {done.expected_output_tokens:,.0f} tokens, {basis}{estimated}; prompts tell more"
 
 
 def register(app: typer.Typer) -> None:

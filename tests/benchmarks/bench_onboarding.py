@@ -6,15 +6,14 @@ The rest of the pool is fitted without the model; its N answers are drawn from t
 fold-in stand a full fit with the same N answers and a fold-in of two numbers, offset and slope on the pool's mean
 logit. Only the text side's noise level and the two numbers of the calibration come from one fit with all models. The
 control folds in with the questions' embeddings permuted, which leaves them nothing to say. Intervals are bootstrapped
-over models; the luck of the test questions, which all models share, is not in them. `--develop` puts the val questions
-in the place of test, which is then not read; `--quick` tries less.
+over models, those of coverage over the test questions too, whose luck all models share. `--develop` puts the val
+questions in the place of test, which is then not read; `--quick` tries less.
 """
 
 import argparse
 import json
 import multiprocessing
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,12 +28,15 @@ from router.encoder.base import Vectors
 from router.encoder.registry import fit_encoder
 from router.scorer import Z90, Scorer
 from router.surface import describe
+from tests.benchmarks.onboarding_table import Measured, render, summarize
 from training.alternation import FitSettings
 from training.dataset import Correctness
 from training.family import family_of
 from training.fit import Fitted, fit_scorer, refit
 from training.fold_in import (
+    LOG_PRIOR_MODELS,
     UNSEEN_SHIFT,
+    Accuracy,
     ModelPosterior,
     expect_accuracies,
     family_prior,
@@ -42,7 +44,7 @@ from training.fold_in import (
     pool_prior,
     questions_from_text,
 )
-from training.metrics import Cells, hit_by_cell, interval, nll_by_cell
+from training.metrics import Cells, hit_by_cell, nll_by_cell
 from training.posterior import Posterior, sigmoid
 from training.suggest import d_optimal, information_points, stratified
 
@@ -50,7 +52,7 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 N_PROCESSES = 2
-N_BOOTSTRAP = 2000
+N_RESAMPLED = 400  # sets of test questions, for the luck that all models share
 OFFSET_SPREAD, SLOPE_SPREAD = 1.0, 0.2  # of the two-number fold-in's prior: the best of several on val questions
 
 
@@ -58,13 +60,15 @@ OFFSET_SPREAD, SLOPE_SPREAD = 1.0, 0.2  # of the two-number fold-in's prior: the
 class Plan:
     """How much is tried.
 
-    n_answers: the N; n_sets: answer sets of each, n_compared: how many of them other methods are tried on too;
+    n_answers: the N; n_sets: answer sets of each, n_compared: how many of them other methods are tried on too,
+    n_logged: and for how many the accuracy on logged questions is judged, which takes longest;
     n_models: the most models held out; n_retrained: of how many of them everything is fitted with the answers.
     """
 
     n_answers: tuple[int, ...] = (20, 50, 100, 200)
     n_sets: int = 20
     n_compared: int = 5
+    n_logged: int = 2
     n_models: int | None = None
     n_retrained: int | None = None
     fit: FitSettings = field(default_factory=FitSettings)
@@ -87,13 +91,17 @@ class _Work:
 
 @dataclass(frozen=True)
 class _Pool:
-    """The pool without the model: what it says of the questions learned from and of the test questions."""
+    """The pool without the model: what it says of the questions learned from and of the test questions.
+
+    resampled: (N_RESAMPLED, N), the test questions' shares in sets of them that are drawn with replacement.
+    """
 
     scorer: Scorer
     learned: Posterior
     test: Posterior
     prior: ModelPosterior
     plain_prior: ModelPosterior
+    resampled: Floats
 
 
 _work: _Work
@@ -123,7 +131,7 @@ def run(
         "n_models": len(columns),
         "n_test_questions": len(data.part("test")),
         "n_sets": plan.n_sets,
-        "by_n": {str(n): _summarize([one[n] for one in by_model]) for n in plan.n_answers},
+        "by_n": {str(n): summarize([one[n] for one in by_model]) for n in plan.n_answers},
     }
 
 
@@ -139,7 +147,7 @@ def _share(work: _Work) -> None:
     _work = work
 
 
-def _try_model(column: int) -> dict[int, dict[str, float]]:
+def _try_model(column: int) -> dict[int, Measured]:
     """Everything measured of one held-out model, by number of answers, averaged over answer sets."""
     data, plan, seed = _work.data, _work.plan, _work.seed
     with threadpool_limits(1):
@@ -155,7 +163,7 @@ def _try_model(column: int) -> dict[int, dict[str, float]]:
         shuffled = _permuted(pool, rng)
         points = information_points(pool.prior, _take(pool.learned, answered))
         strata = np.unique(data.benchmarks[fitted.rows[answered]], return_inverse=True)[1]
-        found: dict[int, dict[str, float]] = {}
+        found: dict[int, Measured] = {}
         for n in plan.n_answers:
             one = _Tally()
             for s in range(plan.n_sets):
@@ -168,6 +176,8 @@ def _try_model(column: int) -> dict[int, dict[str, float]]:
                 if s >= plan.n_compared:
                     continue
                 one.fold("fold_in_compared", pool, pool.prior, asked, own, truth)
+                if s < plan.n_logged:
+                    one.logged_intervals(model, pool, answered, strata, own)
                 one.fold("no_family", pool, pool.plain_prior, asked, own, truth)
                 one.score("two_numbers", _two_numbers(pool, asked, own), truth)
                 one.score("model_mean", np.full(len(test), (own[asked].sum() + 1) / (len(asked) + 2)), truth)
@@ -176,7 +186,7 @@ def _try_model(column: int) -> dict[int, dict[str, float]]:
                 drawn = answered[stratified(strata, n, seed=1000 * column + s)]
                 one.fold("stratified", pool, pool.prior, drawn, own, truth)
             one.fold("d_optimal", pool, pool.prior, answered[d_optimal(points, pool.prior, n)], own, truth)
-            found[n] = one.means()
+            found[n] = one.measured()
     return found
 
 
@@ -185,6 +195,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self.values: dict[str, list[float]] = {}
+        self.resampled: list[Floats] = []
 
     def add(self, name: str, value: float) -> None:
         self.values.setdefault(name, []).append(value)
@@ -210,26 +221,73 @@ class _Tally:
         slope, offset = pool.scorer.slope, pool.scorer.offset
         everything = np.zeros(len(truth), dtype=np.int64)
         (accuracy,) = expect_accuracies(model, pool.test, everything, slope=slope, offset=offset, shift=UNSEEN_SHIFT)
-        self.add("covered", float(accuracy.low <= truth.mean() <= accuracy.high))
+        self.add("covered", float(_holds(accuracy, float(truth.mean()))))
         self.add("width", accuracy.high - accuracy.low)
+        self.resampled.append(_covered_when_resampled(accuracy, model, pool, truth))
         share = (label.sum() + 0.5) / (len(label) + 1)  # Jeffreys' prior keeps all-right from being certain
         self.add("binomial_width", 2 * Z90 * float(np.sqrt(share * (1 - share) / len(label))))
         self.add("sample_mean.error", abs(float(label.mean()) - float(truth.mean())))
 
-    def means(self) -> dict[str, float]:
+    def logged_intervals(
+        self, model: ModelPosterior, pool: _Pool, answered: Rows, benchmark: NDArray[np.int64], own: Floats
+    ) -> None:
+        """Judge what the verb prints: shares of right answers to logged questions, whose outcomes the pool knows."""
+        questions, label = _take(pool.learned, answered), own[answered]
+        slope, offset = pool.scorer.slope, pool.scorer.offset
+        for name, group in (("logged", np.zeros_like(benchmark)), ("by_benchmark", benchmark)):
+            truth = np.bincount(group, weights=label) / np.bincount(group)
+            expected = expect_accuracies(model, questions, group, slope=slope, offset=offset)
+            held = [_holds(one, share) for one, share in zip(expected, truth.tolist(), strict=True)]
+            self.add(f"{name}.covered", float(np.mean(held)))
+            self.add(f"{name}.width", float(np.mean([one.high - one.low for one in expected])))
+
+    def measured(self) -> Measured:
         median = {name: float(np.median(values)) for name, values in self.values.items() if name.endswith(".ms")}
-        return {name: float(np.mean(values)) for name, values in self.values.items()} | median
+        means = {name: float(np.mean(values)) for name, values in self.values.items()} | median
+        return Measured(means, np.mean(self.resampled, axis=0))
+
+
+def _holds(accuracy: Accuracy, share: float) -> bool:
+    return accuracy.low <= share <= accuracy.high
+
+
+def _covered_when_resampled(
+    accuracy: Accuracy, model: ModelPosterior, pool: _Pool, truth: NDArray[np.float32]
+) -> Floats:
+    """Whether the interval holds for each set of test questions drawn anew, 0 or 1, of shape (N_RESAMPLED,).
+
+    Drawing adds the luck of so many questions once more to what the interval holds, so it is widened by as much.
+    """
+    p = _calibrated(pool.scorer, model.p_correct(pool.test))
+    luck = float((p * (1 - p)).mean()) / len(p)
+    wider = np.sqrt((accuracy.error**2 + 2 * luck) / (accuracy.error**2 + luck))
+    miss = pool.resampled @ (truth - p)  # (N_RESAMPLED,)
+    low, high = wider * (accuracy.low - accuracy.expected), wider * (accuracy.high - accuracy.expected)
+    held: Floats = ((low <= miss) & (miss <= high)).astype(np.float64)
+    return held
+
+
+def _resample(test: Rows) -> Floats:
+    """Draw the test questions by near-duplicate group, alike for all models; shares of those of one model."""
+    data = _work.data
+    groups, group = np.unique(data.groups[data.part("test")], return_inverse=True)
+    times = np.random.default_rng(_work.seed).multinomial(
+        len(groups), np.full(len(groups), 1 / len(groups)), N_RESAMPLED
+    )
+    counted = times[:, group][:, np.isin(data.part("test"), test)].astype(np.float64)
+    shares: Floats = counted / counted.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _pool_of(fitted: Fitted, test: Rows, column: int) -> _Pool:
     data, scorer = _work.data, fitted.scorer
     embedding = scorer.embed(_work.vectors[test], describe([data.prompts[row] for row in test]))
     theta = np.hstack([scorer.model_embedding, scorer.model_bias[:, None]]).astype(np.float64)
-    plain = pool_prior(theta[:, :-1], theta[:, -1])
+    plain = pool_prior(theta[:, :-1], theta[:, -1], LOG_PRIOR_MODELS)
     others = np.delete(np.array(data.model_names), column).tolist()
     related = [family_of(name) == family_of(data.model_names[column]) for name in others]
     by_text = questions_from_text(scorer, embedding)
-    return _Pool(scorer, fitted.questions, by_text, family_prior(plain, theta[related]), plain)
+    return _Pool(scorer, fitted.questions, by_text, family_prior(plain, theta[related]), plain, _resample(test))
 
 
 def _permuted(pool: _Pool, rng: np.random.Generator) -> _Pool:
@@ -282,113 +340,6 @@ def _mean_logit(scorer: Scorer, questions: Posterior) -> Floats:
     logits: Floats = (questions.mean @ u.T + scorer.model_bias) / np.sqrt(1 + np.pi / 8 * variance)
     mean: Floats = logits.mean(axis=1)
     return mean
-
-
-def _summarize(models: list[dict[str, float]]) -> dict[str, Any]:
-    """Means over models, and the differences that are claimed with their 95% intervals over models."""
-    names = dict.fromkeys(name for one in models for name in one)
-    values = {name: np.array([one.get(name, np.nan) for one in models]) for name in names}
-    figures: dict[str, Any] = {name: float(np.nanmean(value)) for name, value in values.items()}
-    pairs = {
-        "fold_in.nll - two_numbers.nll": ("fold_in_compared.nll", "two_numbers.nll"),
-        "fold_in.hits - two_numbers.hits": ("fold_in_compared.hits", "two_numbers.hits"),
-        "permuted.nll - permuted_two_numbers.nll": ("permuted.nll", "permuted_two_numbers.nll"),
-        "fold_in.nll - no_family.nll": ("fold_in_compared.nll", "no_family.nll"),
-        "stratified.nll - fold_in.nll": ("stratified.nll", "fold_in_compared.nll"),
-        "d_optimal.nll - stratified.nll": ("d_optimal.nll", "stratified.nll"),
-        "d_optimal.error - stratified.error": ("d_optimal.error", "stratified.error"),
-        "fold_in_once.nll - retrain.nll": ("fold_in_once.nll", "retrain.nll"),
-        "fold_in_once.hits - retrain.hits": ("fold_in_once.hits", "retrain.hits"),
-    }
-    differences = {name: values[a] - values[b] for name, (a, b) in pairs.items() if a in values}
-    figures["intervals"] = {
-        name: _over_models(value) for name, value in {**differences, "covered": values["covered"]}.items()
-    }
-    return figures
-
-
-def _over_models(value: Floats) -> dict[str, float]:
-    value = value[~np.isnan(value)]  # full fits are tried on some models only
-    drawn = np.random.default_rng(0).integers(len(value), size=(N_BOOTSTRAP, len(value)))
-    low, high = interval(value[drawn].mean(axis=1))
-    return {"mean": float(value.mean()), "low": low, "high": high}
-
-
-def render(figures: dict[str, Any]) -> str:
-    """The tables as text."""
-    lines = [
-        f"{figures['path']}: {figures['n_models']} models held out in turn, {figures['n_test_questions']:,} "
-        f"{figures['held_out']} questions, {figures['n_sets']} sets of answers each; in brackets 95% over models"
-    ]
-    by_n: dict[str, dict[str, Any]] = figures["by_n"]
-
-    def table(title: str, columns: list[str], row: Callable[[dict[str, Any]], list[str]]) -> None:
-        cells = [["N", *columns], *([n, *row(one)] for n, one in by_n.items())]
-        widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-        lines.append(f"\n{title}")
-        lines.extend("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
-
-    def shown(one: dict[str, Any], name: str) -> str:
-        found = one["intervals"].get(name)
-        return "-" if found is None else f"{found['mean']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
-
-    names = ("fold_in_compared", "two_numbers", "model_mean")
-    once = ("fold_in_once", "retrain")
-    for measure, title in (("nll", "NLL"), ("hits", "accuracy of forecasts at 1/2")):
-        table(
-            title,
-            ["fold_in", *names[1:], "less two numbers", *once, "less retrain"],
-            lambda one, m=measure: [  # type: ignore[misc]
-                *(f"{one[f'{name}.{m}']:.4f}" for name in names),
-                shown(one, f"fold_in.{m} - two_numbers.{m}"),
-                *(f"{one[f'{name}.{m}']:.4f}" if f"{name}.{m}" in one else "-" for name in once),
-                shown(one, f"fold_in_once.{m} - retrain.{m}"),
-            ],
-        )
-    table(
-        "control: question embeddings permuted, NLL",
-        ["fold_in", "two_numbers", "less two numbers"],
-        lambda one: [
-            f"{one['permuted.nll']:.4f}",
-            f"{one['permuted_two_numbers.nll']:.4f}",
-            shown(one, "permuted.nll - permuted_two_numbers.nll"),
-        ],
-    )
-    table(
-        "which questions are asked, NLL and error of the accuracy",
-        [
-            "random",
-            "stratified",
-            "less random",
-            "d_optimal",
-            "less stratified",
-            "error: random",
-            "stratified",
-            "d_optimal",
-        ],
-        lambda one: [
-            f"{one['fold_in_compared.nll']:.4f}",
-            f"{one['stratified.nll']:.4f}",
-            shown(one, "stratified.nll - fold_in.nll"),
-            f"{one['d_optimal.nll']:.4f}",
-            shown(one, "d_optimal.nll - stratified.nll"),
-            *(f"{one[f'{name}.error']:.4f}" for name in ("fold_in_compared", "stratified", "d_optimal")),
-        ],
-    )
-    table(
-        "90% intervals of the accuracy on these questions; shrinkage to the family; processor time of a fold-in",
-        ["coverage", "width", "binomial width", "error", "sample mean's", "NLL less that without family", "ms"],
-        lambda one: [
-            shown(one, "covered").replace("+", ""),
-            f"{one['width']:.3f}",
-            f"{one['binomial_width']:.3f}",
-            f"{one['fold_in.error']:.4f}",
-            f"{one['sample_mean.error']:.4f}",
-            shown(one, "fold_in.nll - no_family.nll"),
-            f"{one['fold_in.ms']:.2f}",
-        ],
-    )
-    return "\n".join(lines)
 
 
 def main() -> None:
