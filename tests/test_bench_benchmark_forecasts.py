@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.benchmarks.bench_benchmark_forecasts import Cell, figures, render, run
+from tests.benchmarks.bench_benchmark_forecasts import run
+from tests.benchmarks.forecast_figures import NAN, WHOLE, Cell, figures, render
 from tests.planted import planted_log
-
-NAN = float("nan")
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +28,8 @@ def test_every_regime_is_backtested_beside_what_it_has_to_beat(folder: Path) -> 
     assert {("a", "2PL IRT"), ("a", "suite"), ("b", "pooled"), ("c", "pooled")} < found
     for regime in "abc":
         assert {(regime, "embedrouter"), (regime, "sample mean"), (regime, "elsewhere")} < found
+    assert {(WHOLE, "embedrouter"), (WHOLE, "suggested"), (WHOLE, "sample mean"), (WHOLE, "2PL IRT")} < found
+    assert not {(WHOLE, "elsewhere"), (WHOLE, "suite")} & found
     assert ("b", "2PL IRT") not in found
     cells = result["cells"]
     n = len(cells["truth"])
@@ -37,6 +38,7 @@ def test_every_regime_is_backtested_beside_what_it_has_to_beat(folder: Path) -> 
     assert (np.array(cells["low"])[ours] <= np.array(cells["high"])[ours]).all()
     text = render(result)
     assert "(a) known benchmark, new model" in text
+    assert "(a) the whole log as one" in text
     assert "n/a" in text
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from training.fold_in import ModelPosterior
-from training.forecast import Shift, forecast_accuracy, unit_variances
+from training.forecast import Shift, forecast_accuracy, forecast_or_count, unit_variances
 from training.irt import fit_items, forecast_irt
-from training.known_benchmark import OUTLIER, ability_elsewhere, fit_benchmark
+from training.known_benchmark import OUTLIER, ability_elsewhere, facts_of, fit_benchmark
 from training.posterior import Posterior
 
 DIM = 2
@@ -69,6 +69,40 @@ def test_a_bad_prior_is_given_up() -> None:
     assert none.accuracy > 0.8
     assert fifty.accuracy == pytest.approx(label.mean(), abs=0.07)
     assert fifty.low < label.mean() < fifty.high
+
+
+def test_few_labels_of_an_easy_benchmark_draw_no_forecast_toward_one_half() -> None:
+    """The forecast is the posterior's mean, which one dimension lets us integrate, not that of its approximation."""
+    alike = Posterior(np.zeros((N, 1)), np.zeros((N, 1, 1)))
+    label = np.where(np.arange(N) < 40, np.arange(N) >= 3, np.nan).astype(np.float32)  # 37 of 40
+    prior = ModelPosterior(np.zeros(2), np.diag([1e-6, 9.0]))
+    bias = np.linspace(-15, 15, 20001)
+    p = 1 / (1 + np.exp(-bias))
+    log = 37 * np.log(p) + 3 * np.log1p(-p) - bias**2 / 2 / (9 + 0.01**2)
+    posterior = np.exp(log - log.max()) / np.exp(log - log.max()).sum()
+    exact = (37 + (N - 40) * (posterior @ p)) / N
+    found = [forecast_accuracy(prior, alike, label, Shift(0.01), seed).accuracy for seed in range(30)]
+    assert np.mean(found) == pytest.approx(exact, abs=0.002)
+    assert np.std(found) < 0.006
+
+
+def test_a_forecast_from_almost_nothing_gives_way_to_the_counted_mean_and_a_telling_one_does_not() -> None:
+    questions = items()
+    theta = np.array([1.0, 0.5, 1.5])
+    label = first(answers(questions, theta, 8), 50)
+    telling = ModelPosterior(theta, 0.02 * np.eye(DIM + 1))
+    mean = label[:50].mean()
+    vague = [forecast(PRIOR, questions, label, Shift(8.0)) for forecast in (forecast_accuracy, forecast_or_count)]
+    assert vague[0].accuracy != pytest.approx(mean, abs=1e-6)
+    assert vague[1].accuracy == pytest.approx(mean, abs=1e-6)
+    assert vague[1].high - vague[1].low == pytest.approx(vague[0].high - vague[0].low)
+    assert forecast_or_count(telling, questions, label, Shift(0.1)) == forecast_accuracy(
+        telling, questions, label, Shift(0.1)
+    )
+    nothing = first(label, 0)
+    assert forecast_or_count(PRIOR, questions, nothing, Shift(8.0)) == forecast_accuracy(
+        PRIOR, questions, nothing, Shift(8.0)
+    )
 
 
 def test_labels_on_every_item_are_the_accuracy_itself() -> None:
@@ -166,8 +200,36 @@ def test_ability_elsewhere_moves_and_narrows_what_is_expected_of_a_model() -> No
     fitted = fit_benchmark(label)
     assert fitted is not None
     ability = np.log(label.mean(axis=0) / (1 - label.mean(axis=0)))
-    low, high = (fitted.prior_given(ability, own) for own in (ability.min(), ability.max()))
+    facts = facts_of(["unstated"] * 25, ability)
+    low, high = (fitted.prior_given(facts, np.array([0, np.nan, own])) for own in (ability.min(), ability.max()))
     expected = [one.p_correct(fitted.items).mean() for one in (low, high)]
-    assert expected == pytest.approx([label.mean(axis=0).min(), label.mean(axis=0).max()], abs=0.04)
+    assert expected == pytest.approx([label.mean(axis=0).min(), label.mean(axis=0).max()], abs=0.05)
     assert low.covariance[-1, -1] < 0.3 * fitted.prior().covariance[-1, -1]
-    assert np.array_equal(fitted.prior_given(ability, float("nan")).mean, fitted.prior().mean)
+    unknown = fitted.prior_given(facts, np.array([0, np.nan, np.nan]))
+    assert np.array_equal(unknown.mean, fitted.prior().mean)
+
+
+def test_a_size_in_the_name_tells_of_a_model_that_answered_nothing() -> None:
+    """The larger the abler here; of a name without a size the pool's spread is expected still."""
+    label = grid(24, seed=1)
+    order = np.argsort(label.mean(axis=0))
+    names = [""] * 24
+    for rank, column in enumerate(order):
+        names[column] = f"open-{2 ** (rank / 2):.2f}b" if rank % 4 else "closed"
+    fitted = fit_benchmark(label)
+    assert fitted is not None
+    facts = facts_of([*names, "open-1.5b", "open-2000b", "secret"], np.full(27, np.nan))
+    small, large, unstated = (fitted.prior_given(facts[:24], own) for own in facts[24:])
+    expected = [one.p_correct(fitted.items).mean() for one in (small, unstated, large)]
+    assert expected[0] + 0.15 < expected[1] < expected[2] - 0.15
+    assert small.covariance[-1, -1] < 0.6 * unstated.covariance[-1, -1]
+
+
+def test_what_tells_nothing_of_the_pool_widens_little_and_moves_little() -> None:
+    label = grid(25)
+    fitted = fit_benchmark(label)
+    assert fitted is not None
+    noises = np.random.default_rng(0).normal(size=(30, 25, 1))
+    prior, told = fitted.prior(), [fitted.prior_given(noise, np.array([1.0])) for noise in noises]
+    assert np.mean([one.mean - prior.mean for one in told], axis=0) == pytest.approx(0, abs=0.15)
+    assert 0.9 < np.mean([one.covariance[-1, -1] for one in told]) / prior.covariance[-1, -1] < 1.2

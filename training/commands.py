@@ -10,7 +10,11 @@ Database = Annotated[str | None, typer.Option(help="Database URL; default EMBEDR
 ArtifactsDir = Annotated[Path, typer.Option(help="Where artifacts are written.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 EncoderSpec = Annotated[
-    str, typer.Option(help="lsa, bundled, lsa+bundled, or llm2vec:PATH for a decoder-only checkpoint on disk.")
+    str,
+    typer.Option(
+        help="lsa, bundled, lsa+bundled, llm2vec:PATH for a decoder-only checkpoint on disk, sentence:PATH or "
+        "hub:ORGANIZATION/NAME for a SentenceTransformer, or remote:URL#MODEL for an OpenAI-compatible endpoint."
+    ),
 ]
 
 
@@ -39,6 +43,8 @@ def train(
     `embedrouter train`
 
     `embedrouter train --encoder llm2vec:/models/my-encoder --no-promote`
+
+    `embedrouter train --encoder remote:http://127.0.0.1:8080/v1#BAAI/bge-m3`
     """
     import json
 

@@ -25,10 +25,10 @@ from training.dataset import Correctness
 from training.derived import column_of, population_of, require_champion
 from training.errors import TrainingError
 from training.fold_in import ModelPosterior, fold_in, questions_from_outcomes
-from training.forecast import Forecast, forecast_accuracy
+from training.forecast import Forecast, forecast_accuracy, forecast_or_count
 from training.forecast_files import Label, NewQuestion, read_labels, read_questions
 from training.gate import champion_folder
-from training.known_benchmark import OUTLIER, ability_elsewhere, fit_benchmark
+from training.known_benchmark import OUTLIER, ability_elsewhere, facts_of, fit_benchmark
 from training.posterior import Posterior
 from training.transfer import Transfer, measure_transfer, models_of, new_items, shared_error, shift_of
 from training.vectors import question_vectors
@@ -137,7 +137,8 @@ class _Pool:
         fitted = fit_benchmark(others, self.seed)
         if fitted is not None:
             ability = np.append(self._ability, np.full(len(names) - self.data.n_models, np.nan))
-            prior = fitted.prior_given(np.delete(ability, column)[fitted.columns], float(ability[column]))
+            facts = facts_of(names, ability)
+            prior = fitted.prior_given(np.delete(facts, column, axis=0)[fitted.columns], facts[column])
             forecast = forecast_accuracy(prior, fitted.items, own, OUTLIER, self.seed)
             return ModelForecast(names[column], f"{KNOWN_BENCHMARK}, {known}", forecast)
         theta = self._theta(names[column], elsewhere)
@@ -148,7 +149,7 @@ class _Pool:
         shared = shared_error(self._transfer, models, self._text, told)
         items = new_items(self._transfer, models, self._text, told, shared)
         shift = shift_of(self._transfer, shared, theta.embedding)
-        forecast = forecast_accuracy(theta, items, own, shift, self.seed)
+        forecast = forecast_or_count(theta, items, own, shift, self.seed)
         return ModelForecast(names[column], f"{NEW_BENCHMARK}, {known}", forecast)
 
     def _by_champion(self, label: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:

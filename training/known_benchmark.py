@@ -5,6 +5,7 @@ answered the very items, their answers say what is hard and what sets models apa
 dimensions leave less to learn of a new model than the whole log's (backtests: tests/benchmarks).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +14,15 @@ from scipy.special import logit
 
 from training.fold_in import ModelPosterior, pool_prior
 from training.forecast import Shift
+from training.lineage import parameters_of
 from training.posterior import Models, Outcomes, Posterior, infer, sigmoid, start_models, update_models
 
 Floats = NDArray[np.float64]
 
-N_DIMENSIONS = 2
+N_DIMENSIONS = 3
 N_ROUNDS = 12
 MIN_MODELS = 4  # that answered most of a benchmark, for it to count as known
+FACTS_RIDGE = 1.0  # in models' worth of shrinkage of what a fact tells to nothing
 OUTLIER = Shift(0.1)  # a new model's bias beyond the pool's spread, so that an outlier is believed
 
 
@@ -38,20 +41,40 @@ class KnownBenchmark:
         """What is known of a model that has answered nothing."""
         return pool_prior(self.models.embedding, self.models.bias)
 
-    def prior_given(self, ability: Floats, own: float) -> ModelPosterior:
-        """What is known of a model by its ability on other benchmarks; ability: the fitted models', (M,), NaN unknown.
+    def prior_given(self, facts: Floats, own: Floats) -> ModelPosterior:
+        """What is known of a model by facts about it; facts: of the fitted models, (M, F), own: its own, (F,).
 
-        A linear regression of (embedding, bias) on ability over the pool, and the spread about it.
+        A ridge regression of (embedding, bias) on the facts over the pool, and its predictive spread. A fact that is
+        not known (NaN) of the model itself is left out; of another model it is taken to be the pool's mean.
         """
-        known = ~np.isnan(ability)
-        if np.isnan(own) or known.sum() < MIN_MODELS:
+        known = ~np.isnan(facts)
+        telling = ~np.isnan(own) & (known.sum(axis=0) >= MIN_MODELS)
+        telling[telling] = np.nanstd(facts[:, telling], axis=0) > 0
+        if not telling.any():
             return self.prior()
-        theta = self.models.theta()[known]  # (n, K+1)
-        centre, apart = ability[known].mean(), ability[known] - ability[known].mean()
-        slope = apart @ theta / (apart @ apart + 1e-9)  # (K+1,)
-        left = theta - np.outer(apart, slope)
+        centre, scale = np.nanmean(facts[:, telling], axis=0), np.nanstd(facts[:, telling], axis=0)
+        x = np.where(known[:, telling], (facts[:, telling] - centre) / scale, 0)  # (M, f)
+        at = (own[telling] - centre) / scale
+        theta = self.models.theta()  # (M, K+1)
+        mean = theta.mean(axis=0)
+        inverse = np.linalg.inv(x.T @ x + FACTS_RIDGE * np.eye(x.shape[1]))
+        slope = inverse @ x.T @ (theta - mean)  # (f, K+1)
+        left = theta - mean - x @ slope
         spread = pool_prior(left[:, :-1], left[:, -1])
-        return ModelPosterior(spread.mean + slope * (own - centre), spread.covariance)
+        n_left = len(x) - 1
+        n_lost = float(np.trace(inverse @ (x.T @ x)))
+        wider = n_left / max(n_left - n_lost, 1) * (1 + 1 / len(x) + at @ inverse @ at)
+        return ModelPosterior(mean + at @ slope, wider * spread.covariance)
+
+
+def facts_of(names: Sequence[str], ability: Floats) -> Floats:
+    """What tells of models before they answer a benchmark's items, (M, 3): NaN is unknown.
+
+    Whether its name states its parameters, as of open weights; the logarithm of their number; ability elsewhere, (M,).
+    """
+    sizes = [parameters_of(name) for name in names]
+    log_size = np.array([np.log(size) if size else np.nan for size in sizes])
+    return np.column_stack([~np.isnan(log_size), log_size, ability])
 
 
 def fit_benchmark(label: NDArray[np.float32], seed: int = 0) -> KnownBenchmark | None:
@@ -112,16 +135,20 @@ def suggest_items(
     slope = scale * p * (1 - p)  # (S, N): d p / d logit
     target = slope @ x / len(x)  # (S, K+1): d accuracy / d theta
     information = scale * slope
+    seen = x @ model.covariance  # (N, K+1): the covariance of each item's logit with theta
+    spread = np.tile(np.einsum("nk,nk->n", seen, x), (n_draws, 1))  # (S, N): the variance of each item's logit
+    towards = target @ seen.T  # (S, N): its covariance with accuracy
     left = np.tile(model.covariance, (n_draws, 1, 1))  # (S, K+1, K+1)
     chosen: list[int] = []
     for _ in range(min(n, len(x))):
-        seen = np.einsum("skl,nl->snk", left, x)  # (S, N, K+1)
-        spread = np.einsum("snk,nk->sn", seen, x)
-        gain = information * np.einsum("snk,sk->sn", seen, target) ** 2 / (1 + information * spread)
-        total = gain.sum(axis=0)
-        total[chosen] = -np.inf
-        best = int(total.argmax())
+        gain = (information * towards**2 / (1 + information * spread)).sum(axis=0)
+        gain[chosen] = -np.inf
+        best = int(gain.argmax())
         chosen.append(best)
-        step = information[:, best] / (1 + information[:, best] * spread[:, best])
-        left = left - step[:, None, None] * seen[:, best, :, None] * seen[:, best, None, :]
+        known = left @ x[best]  # (S, K+1): the covariance of theta with the chosen item's logit
+        shared = known @ x.T  # (S, N): that of each item's logit
+        step = information[:, best] / (1 + information[:, best] * spread[:, best])  # (S,)
+        towards = towards - (step * towards[:, best])[:, None] * shared
+        spread = spread - step[:, None] * shared**2
+        left = left - step[:, None, None] * known[:, :, None] * known[:, None, :]
     return np.array(chosen, dtype=np.int64)

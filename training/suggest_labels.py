@@ -7,7 +7,7 @@ from data import queries
 from data.errors import EmbedRouterError
 from training.dataset import Correctness
 from training.forecast_pool import near_names
-from training.known_benchmark import MIN_MODELS, ability_elsewhere, fit_benchmark, suggest_items
+from training.known_benchmark import MIN_MODELS, ability_elsewhere, facts_of, fit_benchmark, suggest_items
 from training.posterior import Posterior
 from training.suggest import SuggestedQuestion
 
@@ -38,10 +38,13 @@ def suggest_labels(
             f"fewer than {MIN_MODELS} models answered most of {benchmark}: label items drawn at random instead"
         )
     prior, rows = fitted.prior(), np.flatnonzero(here)
+    if model is not None:
+        others = [name for name in data.model_names if name != model]
+        own = data.label[:, [column]] if column is not None else np.full((len(label), 1), np.nan, dtype=np.float32)
+        ability = ability_elsewhere(np.hstack([label, own])[~here], data.benchmarks[~here])
+        facts = facts_of([*others, model], ability)
+        prior = fitted.prior_given(facts[:-1][fitted.columns], facts[-1])
     if column is not None:
-        others = label[~here]
-        ability = ability_elsewhere(np.hstack([others, data.label[~here][:, [column]]]), data.benchmarks[~here])
-        prior = fitted.prior_given(ability[:-1][fitted.columns], float(ability[-1]))
         unanswered = ~data.observed[rows, column]
         items = Posterior(fitted.items.mean[unanswered], fitted.items.covariance[unanswered])
         rows = rows[unanswered]

@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.bench_benchmark_forecasts PATH [--quick] [--json FILE]
 
-(a) known benchmark, new model: each model in turn is unknown, the other models' answers to the same questions known.
+(a) known benchmark, new model: each model in turn is unknown but for its name, the other models' answers to the same
+    questions known. Once for each benchmark, and once with the whole log taken for one benchmark.
 (b) new benchmark, known models: each benchmark in turn is left out of the encoder, of the fit and of what measures how
     far forecasts go astray; each model has labels of N items of its own ("pooled": and forecasts share them).
 (c) both new: each benchmark and each fifth of the models are left out together.
@@ -15,29 +16,30 @@ by bootstrap over models in (a), over benchmarks in (b) and (c).
 import argparse
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
 from data.importers.long import read_folder
+from router.encoder.base import Encoder, Vectors
 from router.encoder.registry import fit_encoder
 from router.surface import describe
+from tests.benchmarks.forecast_figures import NAN, WHOLE, Cell, figures, render
 from training.alternation import FitSettings
 from training.dataset import Correctness
 from training.fit import Fitted, fit_scorer, refit
-from training.fold_in import ModelPosterior, pool_prior
-from training.forecast import Forecast, forecast_accuracy
+from training.fold_in import LOG_PRIOR_MODELS, ModelPosterior, pool_prior
+from training.forecast import Forecast, forecast_accuracy, forecast_or_count
 from training.irt import fit_items, forecast_irt
-from training.known_benchmark import OUTLIER, ability_elsewhere, fit_benchmark, suggest_items
+from training.known_benchmark import OUTLIER, ability_elsewhere, facts_of, fit_benchmark, suggest_items
 from training.posterior import Posterior
 from training.transfer import measure_transfer, models_of, new_items, shared_error, shift_of
 
@@ -50,37 +52,11 @@ N_FOLDS = 5
 MIN_ITEMS = 100  # that a model answered of a benchmark, to have a truth
 NOISE = 2.0
 SETTINGS = FitSettings(n_landmarks=400, n_rounds=8)
-N_RESAMPLES = 1000
-NAN = float("nan")
-METHODS = ("embedrouter", "suggested", "suite", "pooled", "sample mean", "elsewhere", "2PL IRT")
-MEANING = {
-    "suggested": "embedrouter, the N items being those that `forecast --suggest N` names",
-    "suite": "embedrouter, the model having labels of N items on every benchmark, not on this one alone",
-    "pooled": "embedrouter, told the labels of the other models' N items too",
-    "elsewhere": "the model's mean on its other benchmarks, with all their labels: in (a) and (c) for orientation only",
-    "2PL IRT": "of items that no model answered it says nothing: n/a in (b) and (c)",
-}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One forecast beside its truth; low and high are NaN where a method gives no interval."""
-
-    regime: str
-    method: str
-    n_labelled: int
-    draw: int
-    model: str
-    benchmark: str
-    truth: float
-    forecast: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What is held out together; fold is -1 where no models are."""
+    """What is held out together; fold is -1 where no models are. With the regime WHOLE the benchmark is the log."""
 
     regime: str
     benchmark: str
@@ -97,8 +73,9 @@ class Bench:
     every: int  # of the models in (a)
 
     def items(self, benchmark: str, model: int) -> NDArray[np.int64]:
-        """The rows of a benchmark that a model answered."""
-        return np.flatnonzero((self.data.benchmarks == benchmark) & self.data.observed[:, model])
+        """The rows of a benchmark, or of the whole log, that a model answered."""
+        here = (self.data.benchmarks == benchmark) | (benchmark == WHOLE)
+        return np.flatnonzero(here & self.data.observed[:, model])
 
     def cell(
         self,
@@ -135,12 +112,17 @@ def hide(label: Labels, rows: NDArray[np.int64]) -> Labels:
 
 def known_benchmark(bench: Bench, unit: Unit) -> Iterator[Cell]:
     """Regime (a): every model in turn, from N random items of the benchmark, and of every benchmark."""
-    data, place = bench.data, sorted(set(bench.data.benchmarks.tolist())).index(unit.benchmark)
+    data, is_whole = bench.data, unit.regime == WHOLE
+    names = sorted(set(data.benchmarks.tolist()))
+    place = len(names) if is_whole else names.index(unit.benchmark)
     outside = np.flatnonzero(data.benchmarks != unit.benchmark)
-    ability = ability_elsewhere(data.label[outside], data.benchmarks[outside])
+    ability = (
+        np.full(data.n_models, np.nan) if is_whole else ability_elsewhere(data.label[outside], data.benchmarks[outside])
+    )
+    facts = facts_of(data.model_names, ability)
     for model in range(place % bench.every, data.n_models, bench.every):
         rows = bench.items(unit.benchmark, model)
-        if len(rows) < MIN_ITEMS:
+        if len(rows) < (data.n_questions / 2 if is_whole else MIN_ITEMS):
             continue
         others = np.delete(data.label[rows], model, axis=1)
         label = data.label[rows, model]
@@ -148,26 +130,29 @@ def known_benchmark(bench: Bench, unit: Unit) -> Iterator[Cell]:
         if fitted is None:
             continue
         irt = fit_items(others[:, fitted.columns])
-        of_others = np.delete(ability, model)[fitted.columns]
-        most = suggest_items(fitted.prior(), fitted.items, max(LABELLED))  # greedy: the first N are those of N
+        of_others, own = np.delete(facts, model, axis=0)[fitted.columns], facts[model].copy()
+        own[-1] = np.nan  # its ability elsewhere
+        prior = fitted.prior_given(of_others, own)
+        most = suggest_items(prior, fitted.items, max(LABELLED))  # greedy: the first N are those of N
         for n in LABELLED:
             if n:
-                asked = forecast_accuracy(fitted.prior(), fitted.items, hide(label, most[:n]), OUTLIER)
+                asked = forecast_accuracy(prior, fitted.items, hide(label, most[:n]), OUTLIER)
                 yield bench.cell(unit, model, "suggested", n, 0, *_figures(asked))
             for draw in range(DRAWS if n else 1):
                 rng = np.random.default_rng([place, model, n, draw])
                 seen = hide(label, rng.choice(len(rows), n, replace=False))
-                alone = forecast_accuracy(fitted.prior(), fitted.items, seen, OUTLIER)
+                alone = forecast_accuracy(prior, fitted.items, seen, OUTLIER)
                 by_irt = forecast_irt(irt, seen)
                 yield bench.cell(unit, model, "embedrouter", n, draw, *_figures(alone))
                 if n:
-                    prior = fitted.prior_given(of_others, ability_from(bench, unit.benchmark, model, n, rng))
-                    told = forecast_accuracy(prior, fitted.items, seen, OUTLIER)
+                    yield bench.cell(unit, model, "sample mean", n, draw, float(alone.sample_mean or 0))
+                if n and not is_whole:
+                    own[-1] = ability_from(bench, unit.benchmark, model, n, rng)
+                    told = forecast_accuracy(fitted.prior_given(of_others, own), fitted.items, seen, OUTLIER)
                     yield bench.cell(unit, model, "suite", n, draw, *_figures(told))
-                    sample = alone.sample_mean
-                    yield bench.cell(unit, model, "sample mean", n, draw, float(sample or 0))
                 yield bench.cell(unit, model, "2PL IRT", n, draw, by_irt.mean, by_irt.low, by_irt.high)
-        yield bench.cell(unit, model, "elsewhere", 0, 0, bench.elsewhere(unit.benchmark, model))
+        if not is_whole:
+            yield bench.cell(unit, model, "elsewhere", 0, 0, bench.elsewhere(unit.benchmark, model))
 
 
 def ability_from(bench: Bench, benchmark: str, model: int, n: int, rng: np.random.Generator) -> float:
@@ -181,15 +166,31 @@ def ability_from(bench: Bench, benchmark: str, model: int, n: int, rng: np.rando
     return float(ability_elsewhere(label[outside], data.benchmarks[outside])[model])
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """What is there without a benchmark: its questions, an encoder fitted to their prompts, and these encoded."""
+
+    rest: Correctness
+    encoder: Encoder
+    vectors: Vectors
+    surface: Labels
+
+
+@lru_cache(maxsize=1)
+def leave_out(benchmark: str) -> LeftOut:
+    """Encode anew without a benchmark, once for all that is fitted without it."""
+    data = _BENCH[0].data
+    rest = data.rows(np.flatnonzero(data.benchmarks != benchmark))
+    encoder = fit_encoder("lsa", [rest.prompts[row] for row in rest.part("train")])
+    return LeftOut(rest, encoder, encoder.encode(rest.prompts), describe(rest.prompts))
+
+
 def new_benchmark(bench: Bench, unit: Unit) -> Iterator[Cell]:
     """Regimes (b) and (c): what is left is fitted anew; then each model labels N items, alone or all together."""
-    data = bench.data
+    data, left = bench.data, leave_out(unit.benchmark)
     held_out = data.benchmarks == unit.benchmark
     pool = np.flatnonzero(bench.folds != unit.fold)
-    kept = np.flatnonzero(~held_out)
-    rest = data.rows(kept).columns(pool)
-    encoder = fit_encoder("lsa", [rest.prompts[row] for row in rest.part("train")])
-    vectors, surface = encoder.encode(rest.prompts), describe(rest.prompts)
+    rest, vectors, surface = left.rest.columns(pool), left.vectors, left.surface
     fitted = refit(rest, vectors, bench.like, settings=SETTINGS)
     scorer, rows = fitted.scorer, fitted.rows
     models, items = models_of(scorer), np.flatnonzero(held_out)
@@ -203,11 +204,11 @@ def new_benchmark(bench: Bench, unit: Unit) -> Iterator[Cell]:
         rest.benchmarks[rows],
     )
     prompts = [data.prompts[row] for row in items]
-    text = scorer.embed(encoder.encode(prompts), describe(prompts)).astype(np.float64)
+    text = scorer.embed(left.encoder.encode(prompts), describe(prompts)).astype(np.float64)
     nothing = np.full((len(items), len(pool)), np.nan, dtype=np.float32)
     unlabelled = shared_error(transfer, models, text, nothing)
     blank = new_items(transfer, models, text, nothing, unlabelled)
-    population = pool_prior(models.embedding, models.bias)
+    population = pool_prior(models.embedding, models.bias, LOG_PRIOR_MODELS)
     for model in range(data.n_models) if unit.fold < 0 else np.flatnonzero(bench.folds == unit.fold).tolist():
         answered = np.flatnonzero(~np.isnan(data.label[items, model]))
         if len(answered) < MIN_ITEMS:
@@ -223,7 +224,7 @@ def new_benchmark(bench: Bench, unit: Unit) -> Iterator[Cell]:
                 chosen = drawn_items(bench, unit, model, n, draw)
                 seen = hide(label, chosen)
                 shift = shift_of(transfer, unlabelled, theta.embedding)
-                alone = forecast_accuracy(theta, of_answered, seen[answered], shift)
+                alone = forecast_or_count(theta, of_answered, seen[answered], shift)
                 yield bench.cell(unit, model, "embedrouter", n, draw, *_figures(alone))
                 if not n:
                     continue
@@ -236,7 +237,7 @@ def new_benchmark(bench: Bench, unit: Unit) -> Iterator[Cell]:
                         told[rows_of_other, column] = data.label[items[rows_of_other], other]
                 shared = shared_error(transfer, models, text, told)
                 known = new_items(transfer, models, text, told, shared)
-                pooled = forecast_accuracy(
+                pooled = forecast_or_count(
                     theta,
                     Posterior(known.mean[answered], known.covariance[answered]),
                     seen[answered],
@@ -263,9 +264,13 @@ def _be_nice() -> None:
     os.nice(max(10 - os.nice(0), 0))
 
 
-def _work(unit: Unit) -> list[Cell]:
+def _work(units: tuple[Unit, ...]) -> list[Cell]:
     with threadpool_limits(1):
-        return list((known_benchmark if unit.regime == "a" else new_benchmark)(_BENCH[0], unit))
+        return [
+            cell
+            for unit in units
+            for cell in (new_benchmark if unit.regime in "bc" else known_benchmark)(_BENCH[0], unit)
+        ]
 
 
 def run(path: Path, quick: bool = False, n_processes: int = 2) -> dict[str, Any]:
@@ -277,8 +282,9 @@ def run(path: Path, quick: bool = False, n_processes: int = 2) -> dict[str, Any]
     folds = np.random.default_rng(0).permutation(data.n_models) % N_FOLDS
     benchmarks = sorted(set(data.benchmarks.tolist()))
     taken = benchmarks[::3] if quick else benchmarks
-    units = [Unit("c", name, fold) for name in taken for fold in range(1 if quick else N_FOLDS)]
-    units += [Unit("b", name) for name in taken] + [Unit("a", name) for name in benchmarks]
+    folds_taken = range(1 if quick else N_FOLDS)
+    units: list[tuple[Unit, ...]] = [(Unit(WHOLE, WHOLE),), *((Unit("a", name),) for name in benchmarks)]
+    units += [(Unit("b", name), *(Unit("c", name, fold) for fold in folds_taken)) for name in taken]
     _BENCH[:] = [Bench(data, folds, _like(data), 6 if quick else 1)]
     cells: list[Cell] = []
     with ProcessPoolExecutor(n_processes, get_context("fork"), initializer=_be_nice) as pool:
@@ -302,113 +308,14 @@ def _like(data: Correctness) -> Fitted:
     return replace(fitted, scorer=replace(fitted.scorer, slope=1.0, offset=0.0))
 
 
-def figures(cells: Sequence[Cell], seed: int = 0) -> list[dict[str, Any]]:
-    """Sum up by regime, method and N, with 95% intervals by bootstrap over models in (a), benchmarks in (b) and (c).
-
-    mae, its difference `less_sample_mean` on the same forecasts (NaN without labels), spearman (over models within a
-    benchmark, averaged over benchmarks), coverage and width of the 90% intervals (NaN where there are none).
-    """
-    table = pd.DataFrame([asdict(cell) for cell in cells])
-    found = []
-    for regime, of_regime in table.groupby("regime"):
-        unit = "model" if regime == "a" else "benchmark"
-        sampled = of_regime[of_regime["method"] == "sample mean"].set_index(
-            ["n_labelled", "draw", "model", "benchmark"]
-        )
-        for (method, n), part in of_regime.groupby(["method", "n_labelled"]):
-            error = (part["forecast"] - part["truth"]).abs().to_numpy()
-            keys = pd.MultiIndex.from_frame(part[["n_labelled", "draw", "model", "benchmark"]])
-            sample = sampled.reindex(keys)
-            inside = (part["low"] <= part["truth"]) & (part["truth"] <= part["high"])
-            covered = np.where(part["low"].isna(), np.nan, inside.astype(float))
-            measures = {
-                "mae": error,
-                "less_sample_mean": error - (sample["forecast"] - sample["truth"]).abs().to_numpy(),
-                "coverage": covered,
-                "width": (part["high"] - part["low"]).to_numpy(),
-            }
-            of_unit = pd.factorize(part[unit])[0]
-            row: dict[str, Any] = {
-                "regime": regime,
-                "method": method,
-                "n_labelled": int(str(n)),
-                "n_forecasts": len(part),
-            }
-            for name, values in measures.items():
-                row[name] = _mean_and_interval(values, of_unit, seed)
-            told_apart = n or method == "elsewhere" or regime == "b"  # a new model without labels is like any other
-            ranks = part.groupby(["benchmark", "draw"])[["truth", "forecast"]].apply(_spearman)
-            row["spearman"] = _mean_and_interval(
-                ranks.to_numpy() if told_apart else np.full(len(ranks), np.nan),
-                pd.factorize(ranks.index.get_level_values(0))[0],
-                seed,
-            )
-            found.append(row)
-    return found
-
-
-def _spearman(part: pd.DataFrame) -> float:
-    truth, forecast = rankdata(part["truth"]), rankdata(part["forecast"])
-    if len(part) < 3 or np.ptp(forecast) == 0 or np.ptp(truth) == 0:
-        return float("nan")
-    return float(np.corrcoef(truth, forecast)[0, 1])
-
-
-def _mean_and_interval(values: Floats, unit: NDArray[np.int64], seed: int) -> list[float | None]:
-    """The mean over forecasts and its interval under resampled units; None where there is nothing to average."""
-    seen = ~np.isnan(values)
-    if not seen.any():
-        return [None, None, None]
-    n_units = int(unit.max()) + 1
-    total = np.bincount(unit[seen], weights=values[seen], minlength=n_units)
-    count = np.bincount(unit[seen], minlength=n_units)
-    weights = np.random.default_rng(seed).multinomial(n_units, np.full(n_units, 1 / n_units), size=N_RESAMPLES)
-    drawn = weights @ count
-    samples = (weights @ total)[drawn > 0] / drawn[drawn > 0]
-    low, high = np.quantile(samples, [0.025, 0.975])
-    return [float(values[seen].mean()), float(low), float(high)]
-
-
-def render(result: Mapping[str, Any]) -> str:
-    """Lay the figures out for reading."""
-    lines = [
-        f"{result['dataset']}: {result['n_models']} models, {result['n_benchmarks']} benchmarks; 95% intervals by "
-        "bootstrap over models in (a), benchmarks in (b), (c)"
-    ]
-    order = {method: at for at, method in enumerate(METHODS)}
-    for regime, title in (
-        ("a", "(a) known benchmark, new model"),
-        ("b", "(b) new benchmark, known model"),
-        ("c", "(c) both new"),
-    ):
-        lines += [
-            "",
-            f"{title:<33}{'n':>7}{'MAE':>24}{'less sample mean':>26}{'Spearman':>10}{'coverage':>20}{'width':>7}",
-        ]
-        rows = [row for row in result["figures"] if row["regime"] == regime]
-        for row in sorted(rows, key=lambda row: (row["n_labelled"], order[row["method"]])):
-            lines.append(
-                f"  N = {row['n_labelled']:<4}{row['method']:<22}{row['n_forecasts']:>7,}"
-                f"{_shown(row['mae'], 3):>24}{_shown(row['less_sample_mean'], 3, '+'):>26}"
-                f"{_shown(row['spearman'][:1], 2):>10}{_shown(row['coverage'], 2):>20}{_shown(row['width'][:1], 2):>7}"
-            )
-    return "\n".join([*lines, "", *(f"{name}: {meaning}" for name, meaning in MEANING.items())])
-
-
-def _shown(figure: Sequence[float | None], digits: int, sign: str = "") -> str:
-    if figure[0] is None:
-        return "n/a"
-    shown = [f"{value:{sign}.{digits}f}" for value in figure if value is not None]
-    return shown[0] if len(shown) == 1 else f"{shown[0]} ({shown[1]} to {shown[2]})"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path, help="a long-format folder")
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="a part of the models, benchmarks and folds")
     parser.add_argument("--json", type=Path, help="write everything here, forecasts one by one too")
     arguments = parser.parse_args()
-    result = run(arguments.path, arguments.quick)
+    result = run(arguments.path, arguments.quick, arguments.processes)
     if arguments.json:
         arguments.json.write_text(json.dumps(result), encoding="utf-8")
     print("\n" + render(result))
