@@ -1,8 +1,8 @@
 """Forecast prompts together that come together: one pass over ten costs little more than over one.
 
-A light encoder's short prompts are forecast where they arrive, in one turn of the event loop: handing so little work
-to a thread costs more than doing it. All else goes to a thread of its own, and what comes while that is busy waits and
-goes together next.
+A prompt waits for as long as each turn of the event loop brings another, which alone is one turn. A light encoder's
+short prompts are forecast where they arrive: handing so little work to a thread costs more than doing it. All else goes
+to a thread of its own, and what comes while that is busy waits and goes together next.
 """
 
 import asyncio
@@ -49,14 +49,21 @@ class Forecasting:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     async def forecast(self, artifact: Artifact, text: str) -> Forecast:
-        """Forecast one prompt, together with those that arrive in the same turn of the loop."""
+        """Forecast one prompt, together with those that arrive at the same time."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Forecast] = loop.create_future()
         self._waiting.append(_Waiting(artifact, text, done))
         if not self._due:
             self._due = True
-            loop.call_soon(self._next)
+            loop.call_soon(self._gather, 1)
         return await done
+
+    def _gather(self, n_seen: int) -> None:
+        """Let one more turn of the loop pass where the last one brought more prompts."""
+        if n_seen < len(self._waiting) < MAX_TOGETHER:
+            asyncio.get_running_loop().call_soon(self._gather, len(self._waiting))
+        else:
+            self._next()
 
     def _next(self) -> None:
         """Forecast what waits, here or in the thread, until nothing does."""
