@@ -46,6 +46,8 @@ PIECES = (
     r"\\\p{L}+|[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]|\p{L}[[\p{L}\p{M}]&&[^\p{Han}\p{Hiragana}\p{Katakana}]]*"
     r"|\p{N}|[^\s\p{L}\p{N}]"
 )
+# the same in ASCII, where no character composes with the next
+ASCII_PIECES = re.compile(r"\\[A-Za-z]+|[A-Za-z]+|[^ \t\n\v\f\rA-Za-z]")
 
 
 class LsaEncoder:
@@ -203,6 +205,12 @@ class _Words:
             yield _cut(np.fromiter(chain.from_iterable(tokens), dtype=np.int64), max_tokens)
 
     def _look_at(self, word: str) -> list[int]:
+        if word.isascii() and len(pieces := ASCII_PIECES.findall(word)) > 1:  # a number, a word with its full stop
+            known = self._known
+            return [token for piece in pieces for token in known.get(piece) or self._tokenize(piece)]
+        return self._tokenize(word)
+
+    def _tokenize(self, word: str) -> list[int]:
         if len(word) > LONGEST_WORD:  # a batch finds no offsets, which takes long words most of their time
             (encoding,) = self._tokenizer.encode_batch_fast([word], add_special_tokens=False)
             return list(encoding.ids)
