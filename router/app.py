@@ -5,18 +5,18 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from sqlalchemy import Engine
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
-from router.access import HEADER, Access
+from router.access import Access
 from router.api import chat, completions, embeddings, evidence, feedback, health, models, responses, route
 from router.api.document import Documented
 from router.api.wire import Json
 from router.breaker import Breakers
 from router.champion import ChampionWatch
-from router.direct import Direct
+from router.direct import Direct, Refuse
 from router.errors import ApiError, InternalError, InvalidRequestError
 from router.evidence_index import EvidenceIndex
 from router.feedback import FeedbackIntake
@@ -29,6 +29,14 @@ from router.service import CLIENT_CLOSED_STATUS, Service
 from router.settings import Settings
 from router.state import state_folder
 from router.upstream import Upstreams
+
+
+class Application(Documented):
+    """What the framework answers, and around all of its layers the short way and what every request has."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        refusals: dict[type[Exception], Refuse] = {ApiError: api_error, ClientDisconnect: left}
+        return Access(Direct(super().build_middleware_stack(), refusals, defect), self.state.metrics)
 
 
 def create_app(
@@ -67,13 +75,11 @@ def create_app(
             service.close()
         recorder.stop()
 
-    app = Documented(title="EmbedRouter", lifespan=lifespan, docs_url="/docs", redoc_url=None, redirect_slashes=False)
+    app = Application(title="EmbedRouter", lifespan=lifespan, docs_url="/docs", redoc_url=None, redirect_slashes=False)
     app.state.settings = settings
     app.state.watch = watch
     app.state.metrics = metrics
     app.state.keys = Keys(settings)
-    app.add_middleware(Direct, refusals={ApiError: api_error, ClientDisconnect: left})
-    app.add_middleware(Access, metrics=metrics)
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(ClientDisconnect, left)
@@ -107,9 +113,6 @@ async def left(_: Request, __: Exception) -> Response:
 
 async def defect(request: Request, _: Exception) -> Json:
     """Answer a defect without its details; the server logs the traceback."""
-    request_id = request.state.request_id
-    error = InternalError(f"the router failed on this request; its log says why, under {request_id}")
+    error = InternalError(f"the router failed on this request; its log says why, under {request.state.request_id}")
     # the server drops the connection once the traceback is logged: the client must not ask on it again
-    response = Json(error.body(), error.status, {"connection": "close"})
-    MutableHeaders(raw=response.raw_headers)[HEADER.decode()] = request_id  # outside the middleware here
-    return response
+    return Json(error.body(), error.status, {"connection": "close"})

@@ -1,4 +1,4 @@
-"""The short way to the endpoints that carry the load: past the framework's routing, which costs as much as a choice.
+"""The short way to the endpoints that carry the load: past the framework, whose layers cost as much as a choice.
 
 The framework still knows these endpoints, for its document, and answers on them whatever this does not take.
 """
@@ -17,11 +17,15 @@ Refuse = Callable[[Request, Exception], Awaitable[Response]]
 
 
 class Direct:
-    """Answers prompts itself and passes all else on. `refusals` says how to answer where that raises."""
+    """Answers prompts itself and passes all else on. `refusals` says how to answer where that raises.
 
-    def __init__(self, app: ASGIApp, refusals: Mapping[type[Exception], Refuse]) -> None:
+    What else it raises is answered by `defect`, and raised again for the server to log.
+    """
+
+    def __init__(self, app: ASGIApp, refusals: Mapping[type[Exception], Refuse], defect: Refuse) -> None:
         self.app = app
         self._refusals = refusals
+        self._defect = defect
         self._caught = tuple(refusals)
         endpoints = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS)
         self._endpoint_of = {f"{prefix}{each.path}": each for each in endpoints for prefix in ("", "/v1")}
@@ -39,4 +43,8 @@ class Direct:
         except self._caught as error:
             refuse = next(refuse for kind, refuse in self._refusals.items() if isinstance(error, kind))
             response = await refuse(request, error)
+        except Exception as error:
+            response = await self._defect(request, error)
+            await response(scope, receive, send)
+            raise
         await response(scope, receive, send)
