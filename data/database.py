@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 
+from data import fast_json
 from data.errors import DatabaseAwayError, DatabaseError
 
 SQLITE_FAILURES = frozenset(
@@ -58,7 +59,8 @@ def engine_of(url: str) -> Engine:
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
         return _open_sqlite(parsed)
-    return create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_S, **KEEP_ALIVE})
+    arguments = {"connect_timeout": CONNECT_TIMEOUT_S, **KEEP_ALIVE}
+    return create_engine(parsed, pool_pre_ping=True, connect_args=arguments, json_serializer=fast_json.text)
 
 
 def ready_engine(explicit: str | None = None) -> Engine:
@@ -184,7 +186,7 @@ def _open_sqlite(url: URL) -> Engine:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DatabaseError(f"cannot make the database's folder {folder}: {error.strerror}") from None
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, json_serializer=fast_json.text)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:

@@ -8,7 +8,7 @@ import asyncio
 from dataclasses import dataclass
 from time import perf_counter
 
-from router import compact
+from data import fast_json
 from router.decision import Decision, Option
 from router.eligibility import out_of_quota
 from router.endpoints import CHAT
@@ -137,7 +137,7 @@ class Asker:
         while True:
             body = body_for(entry, upstream, request, with_usage=with_usage)
             send = self._upstreams.stream if request.stream else self._upstreams.complete
-            content = compact.dumps(body)
+            content = fast_json.dumps(body)
             reply = await send(upstream, request.endpoint, content, deadline)
             if not with_usage or not isinstance(reply, Reply) or USAGE_OPTION in request.body:
                 return reply

@@ -2,10 +2,11 @@
 
 from enum import Enum, auto
 
+from data.fast_json import read_object
 from router.endpoints import Endpoint
 from router.errors import UpstreamError
 from router.pool import Upstream
-from router.reply import read_object, said_in
+from router.reply import said_in
 
 Chunk = dict[str, object]
 

@@ -4,7 +4,7 @@ It grows while the request runs and is then written to SQL; the same value expla
 prompt, but writes it only where the configuration says so.
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Literal, NamedTuple
@@ -163,7 +163,7 @@ class Decision:
             "route_s": self.route_s,
             "ttft_s": self.ttft_s,
             "inputs": {
-                "policy": None if self.policy is None else asdict(self.policy),
+                "policy": None if self.policy is None else self.policy.as_json(),
                 "first": list(self.first),
                 "failing": list(self.failing),
                 "columns": [option.entry.column for option in self.options],

@@ -4,18 +4,17 @@ Prompts and keys are never given to a logger; should a configured secret stand i
 example, it is blotted out.
 """
 
-import json
 import logging
 import sys
 from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
+from data import fast_json
 from router.settings import Logs, Settings
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 BLOT = "***"
-_ENCODER = json.JSONEncoder(separators=(",", ":"), default=str)
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -34,7 +33,7 @@ class JsonFormatter(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _ENCODER.encode(line)
+        return fast_json.text(line)
 
 
 class Secrets:

@@ -6,7 +6,7 @@ An unknown price is never taken for 0: it counts as the dearest, or excludes.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import inf
 from typing import Literal
 
@@ -52,6 +52,10 @@ class Policy:
         """The limit on errors that holds; none where there is none, or where another policy chooses."""
         return self.max_error if self.name == "quality" and (self.max_error or 0.0) < 1 else None
 
+    def as_json(self) -> dict[str, object]:
+        """Every field, for records."""
+        return {name: getattr(self, name) for name in _POLICY_FIELDS}
+
     def settings(self) -> dict[str, float]:
         """The numbers that this policy reads, for records."""
         if self.name == "balanced":
@@ -59,6 +63,9 @@ class Policy:
         if self.error_limit is not None:
             return {"max_error": self.error_limit}
         return {"min_p_correct": self.min_p_correct} if self.name == "cheapest" else {}
+
+
+_POLICY_FIELDS = tuple(field.name for field in fields(Policy))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ for those who asked, one error object where the upstream broke off. Tool calls a
 
 from typing import Protocol
 
-from router import compact
+from data import fast_json
 from router.chunks import Chunk
 from router.request import PromptRequest
 from router.sse import encode
@@ -97,7 +97,7 @@ class TypedRelay:
 
 
 def _event(chunk: Chunk) -> bytes:
-    return encode(compact.dumps(chunk))
+    return encode(fast_json.dumps(chunk))
 
 
 def _typed(chunk: Chunk) -> bytes:

@@ -3,7 +3,6 @@
 Plain functions on a status, headers and bytes. An upstream's key never stands in what they return or raise.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
+from data.fast_json import read_object
 from router.endpoints import Endpoint
 from router.errors import UpstreamError
 from router.parameters import FIXED
@@ -104,15 +104,6 @@ def refusal_in(reply: Reply, sent: Mapping[str, object]) -> Refusal | None:
         named += [word for word in _WORD.findall(said) if "_" in word or len(word) >= LEAST_BARE_WORD]
     name = next((name for name in named if name in sent and name not in FIXED), None)
     return None if name is None else Refusal(name, any_value=unknown and not _VALUE.search(said))
-
-
-def read_object(content: bytes) -> dict[str, object] | None:
-    """Read a JSON object; none where it is something else."""
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    return body if isinstance(body, dict) else None
 
 
 def said_in(body: Mapping[str, object] | None, upstream: Upstream) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isinf
 
+from data import fast_json
 from router.endpoints import CHAT, Endpoint
 from router.errors import InvalidRequestError, shown
 from router.needs import Capability, needs
@@ -79,11 +80,19 @@ def read_request(
 
 def _object(content: bytes) -> dict[str, object]:
     try:
+        return _dict(fast_json.loads(content))
+    except ValueError:
+        pass  # it may still be JSON; if not, this says better what is wrong
+    try:
         body = _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))
     except RecursionError:
         raise InvalidRequestError("the body is nested too deeply to read") from None
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
         raise InvalidRequestError(f"the body is not JSON: {error}") from None
+    return _dict(body)
+
+
+def _dict(body: object) -> dict[str, object]:
     if not isinstance(body, dict):
         raise InvalidRequestError(f"the body must be a JSON object, not {shown(body)}")
     return body

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from data import fast_json
 from router.ids import new_id
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class Record:
     row: dict[str, object]
 
     def as_line(self) -> str:
-        return _ENCODER.encode({"kind": self.kind, "row": self.row}) + "\n"
+        return fast_json.text({"kind": self.kind, "row": self.row}) + "\n"
 
     @classmethod
     def from_line(cls, line: str) -> "Record":
@@ -199,12 +200,3 @@ def _made_at(folder: Path) -> float:
         return (folder / "lock").stat().st_mtime  # written once, when its process began
     except FileNotFoundError:
         return time.time()
-
-
-def _isoformat(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"a record cannot hold a {type(value).__name__}")
-
-
-_ENCODER = json.JSONEncoder(separators=(",", ":"), default=_isoformat)

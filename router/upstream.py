@@ -18,11 +18,12 @@ from weakref import WeakSet
 import aiohttp
 from yarl import URL
 
+from data.fast_json import read_object
 from router.chunks import Chunk, Progress, progress_of, read_chunk
 from router.endpoints import Endpoint
 from router.errors import UpstreamError
 from router.pool import Upstream
-from router.reply import Reply, read_object, read_reply, redact
+from router.reply import Reply, read_reply, redact
 from router.settings import Timeouts
 from router.sse import Event, EventParser, EventTooLongError
 

@@ -8,7 +8,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
-from router import compact
+from data import fast_json
 from router.endpoints import CHAT, Endpoint
 from router.errors import InvalidRequestError
 from router.request import PromptRequest, read_request
@@ -19,13 +19,13 @@ TOO_DEEP = "the body is nested too deeply to read"
 
 
 class Json(JSONResponse):
-    """JSON in ASCII, so that what UTF-8 cannot carry (half of a surrogate pair) goes through as it came.
+    """JSON; what an upstream answers passes as it came, half a surrogate pair and a NaN included.
 
-    So does a NaN among an upstream's log probabilities: JSON has none, but those who send it can read it.
+    JSON has neither, but those who send them can read them.
     """
 
     def render(self, content: object) -> bytes:
-        return compact.dumps(content)
+        return fast_json.dumps(content)
 
 
 def settings_of(request: Request) -> Settings:
