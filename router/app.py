@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cached_property
 
 from fastapi import FastAPI, Request
 from sqlalchemy import Engine
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router.access import Access
 from router.api import chat, completions, embeddings, evidence, feedback, health, models, responses, route
@@ -34,9 +35,14 @@ from router.upstream import Upstreams
 class Application(Documented):
     """What the framework answers, and around all of its layers the short way and what every request has."""
 
-    def build_middleware_stack(self) -> ASGIApp:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self
+        await self._around(scope, receive, send)
+
+    @cached_property
+    def _around(self) -> ASGIApp:
         refusals: dict[type[Exception], Refuse] = {ApiError: api_error, ClientDisconnect: left}
-        return Access(Direct(super().build_middleware_stack(), refusals, defect), self.state.metrics)
+        return Access(Direct(super().__call__, refusals, defect), self.state.metrics)
 
 
 def create_app(
