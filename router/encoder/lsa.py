@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, islice, pairwise
 from math import sqrt
 from pathlib import Path
 
@@ -36,6 +36,7 @@ RARE_BELOW = 100  # with fewer questions, n-grams seen once are kept too
 CHUNK = 1_000  # prompts tokenized at once; their tokens take a hundred bytes each until they are arrays
 SEED = 0
 
+TOGETHER = 256  # prompts whose n-grams are looked up at once
 FEW_PROMPTS = 32  # what serving encodes together: its words are looked up
 SPACES = re.compile(r"[ \n]+")  # no token reaches across them, and no character composes with them
 MOST_WORDS = 20_000  # that are kept
@@ -86,7 +87,7 @@ class LsaEncoder:
             )
         cut = [readable(prompt, max_tokens * CHARS_PER_TOKEN) for prompt in prompts]
         tokenizer = _train_tokenizer(cut)
-        ngrams = [np.unique(_occurrences(tokens)) for tokens in _tokenize(tokenizer, cut, max_tokens)]
+        ngrams = [np.unique(_occurrences([tokens])[1]) for tokens in _tokenize(tokenizer, cut, max_tokens)]
         keys, n_questions = np.unique(np.concatenate(ngrams), return_counts=True)  # (F,), (F,)
         frequent = n_questions >= (1 if len(prompts) < RARE_BELOW else 2)
         keys, n_questions = keys[frequent], n_questions[frequent]
@@ -138,25 +139,34 @@ class LsaEncoder:
         return vectors
 
     def _weigh(self, prompts: Sequence[str]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Find each prompt's features and their TF-IDF weights, of unit length together."""
+        """Find each prompt's features, ascending, and their TF-IDF weights, of unit length together."""
         tokenize = self._words.tokenize if len(prompts) <= FEW_PROMPTS else partial(_tokenize, self._tokenizer)
-        for tokens in tokenize(prompts, self.max_tokens):
-            features, counts = self._features(tokens)
+        tokens = tokenize(prompts, self.max_tokens)
+        while together := list(islice(tokens, TOGETHER)):
+            rows, features, counts = self._features(together)
             weights = (1 + np.log(counts)) * self._idf[features]  # sublinear tf x idf
-            length = sqrt(weights @ weights)
-            yield features, (weights / length if length else weights).astype(np.float32)
+            ends = rows.searchsorted(np.arange(len(together) + 1)).tolist()
+            for start, end in pairwise(ends):
+                own = weights[start:end]
+                length = sqrt(own @ own)
+                yield features[start:end], (own / length if length else own).astype(np.float32)
 
-    def _features(self, tokens: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Look up a prompt's n-grams: the known ones in ascending order, and how often each occurs."""
-        ngrams = _occurrences(tokens)
-        ngrams.sort()
+    def _features(
+        self, tokens: Sequence[NDArray[np.int64]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Look up prompts' n-grams: which prompt has which known one, in ascending order, and how often."""
+        rows, ngrams = _occurrences(tokens)
         features = self._keys.searchsorted(ngrams)
-        features = features[self._padded_keys[features] == ngrams]
-        if not len(features):
-            return features, features
-        ends = np.flatnonzero(features[1:] != features[:-1]) + 1  # equal ones stand together
-        bounds = np.concatenate([[0], ends, [len(features)]])
-        return features[bounds[:-1]], bounds[1:] - bounds[:-1]
+        known = self._padded_keys[features] == ngrams
+        n_features = max(len(self._keys), 1)
+        cells = rows[known] * n_features + features[known]
+        cells.sort()
+        is_first = np.ones(len(cells), dtype=np.bool_)
+        np.not_equal(cells[1:], cells[:-1], out=is_first[1:])  # equal ones stand together
+        (starts,) = is_first.nonzero()
+        counts = np.append(starts[1:], len(cells)) - starts if len(cells) else starts
+        rows, features = np.divmod(cells[starts], n_features)
+        return rows, features, counts
 
 
 def _train_tokenizer(prompts: Sequence[str]) -> Tokenizer:
@@ -225,10 +235,13 @@ def _cut(tokens: NDArray[np.int64], max_tokens: int) -> NDArray[np.int64]:
     return tokens if len(tokens) <= max_tokens else np.delete(tokens, surplus(len(tokens), max_tokens))
 
 
-def _occurrences(tokens: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The keys of a prompt's uni- and bigrams, as often as each occurs."""
-    bigrams = (tokens[:-1] + 1) << 32 | tokens[1:]  # a unigram's key is its token
-    return np.concatenate([tokens, bigrams])
+def _occurrences(tokens: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The keys of prompts' uni- and bigrams, as often as each occurs, and which prompt each stands in."""
+    flat = np.concatenate(tokens)
+    rows = np.repeat(np.arange(len(tokens)), [len(each) for each in tokens])
+    within = rows[:-1] == rows[1:]
+    bigrams = ((flat[:-1] + 1) << 32 | flat[1:])[within]  # a unigram's key is its token
+    return np.concatenate([rows, rows[:-1][within]]), np.concatenate([flat, bigrams])
 
 
 def _singular_vectors(
