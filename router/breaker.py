@@ -47,10 +47,13 @@ class Breakers:
         self._clock = clock
         self._circuits: dict[Hashable, Circuit] = {}
 
+    @property
+    def has_failures(self) -> bool:
+        """Whether any upstream failed lately; nearly always none did, and every circuit is closed."""
+        return bool(self._circuits)
+
     def state(self, upstream: Hashable) -> State:
         """Whether an upstream may be asked. Half open with its probe out is open to everyone else."""
-        if not self._circuits:  # as nearly always
-            return "closed"
         circuit = self._circuits.get(upstream)
         if circuit is None or not circuit.open_until:
             return "closed"

@@ -159,7 +159,9 @@ def choose(
         sure = _sure_enough(request, pool, request.policy.error_limit, forecast, options)
         reasons, options, abstained = {**reasons, **sure.reasons}, sure.options, sure.abstained
     candidates = [_candidate(o) for o in options.values()]
-    failing = {name for name, o in options.items() if seen.breakers.state(o.entry.upstream) == "open"}
+    failing: set[str] = set()
+    if seen.breakers.has_failures:
+        failing = {name for name, o in options.items() if seen.breakers.state(o.entry.upstream) == "open"}
     first, default_note = (tuple(options), abstained) if abstained else _first(request, pool, forecast, options)
     ranking = rank(candidates, request.policy, first)
     order = sorted(ranking.order, key=lambda candidate: candidate.model in failing) if failing else ranking.order

@@ -26,6 +26,8 @@ def eligible(pool: Pool, request: PromptRequest, observed: Observed) -> tuple[li
     if not pool.routable:
         raise NoRoutableModelError("no model of the pool can be routed to; each one's reason is listed", pool.reasons)
     able, reasons = _able(pool, pool.routable, request, observed)
+    if not observed.breakers.has_failures:
+        return able, reasons
     entries: list[PoolEntry] = []
     waits: list[UpstreamError] = []
     for entry in able:

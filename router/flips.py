@@ -44,7 +44,7 @@ def _by_forecast(
     """How far the rival's P(correct) would have to rise, and the choice's to fall."""
 
     def chosen(model: str, p_correct: float) -> str:
-        changed = [replace(c, p_correct=p_correct) if c.model == model else c for c in candidates]
+        changed = [c._replace(p_correct=p_correct) if c.model == model else c for c in candidates]
         return rank(changed, policy).order[0].model
 
     if (p := _least(rival.p_correct, 1.0, lambda p: chosen(rival.model, p) == rival.model)) is not None:

@@ -8,7 +8,7 @@ An unknown price is never taken for 0: it counts as the dearest, or excludes.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from math import inf
-from typing import Literal
+from typing import Literal, NamedTuple
 
 PolicyName = Literal["quality", "balanced", "cheapest", "fixed"]
 Abstain = Literal["refuse", "default_model"]
@@ -17,8 +17,7 @@ UNPRICED = "its price is unknown"
 UNCOUNTED = "the length of its answers is unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A model that could answer. `expected_cost_usd` is of this request; none is unknown, and then `why_unknown`."""
 
     model: str

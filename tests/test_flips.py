@@ -62,5 +62,5 @@ def test_every_flip_that_is_said_does_flip(pool: list[tuple[float, float | None]
             other = replace(policy, min_p_correct=flip.after)
         else:
             model = flip.change.removeprefix("P(correct) of ")
-            changed = [replace(c, p_correct=flip.after) if c.model == model else c for c in candidates]
+            changed = [c._replace(p_correct=flip.after) if c.model == model else c for c in candidates]
         assert rank(changed, other).order[0].model == flip.model != candidates[0].model

@@ -1,12 +1,13 @@
 """What the endpoints share of the wire: reading a body within its limits, who asks, and headers that can be sent."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import cast
 from urllib.parse import quote
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 
 from data import fast_json
 from router.endpoints import CHAT, Endpoint
@@ -18,14 +19,23 @@ from router.settings import Server, Settings
 TOO_DEEP = "the body is nested too deeply to read"
 
 
-class Json(JSONResponse):
+class Json(Response):
     """JSON; what an upstream answers passes as it came, half a surrogate pair and a NaN included.
 
     JSON has neither, but those who send them can read them.
     """
 
-    def render(self, content: object) -> bytes:
-        return fast_json.dumps(content)
+    media_type = "application/json"
+
+    def __init__(self, content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        self.status_code = status
+        self.background = None
+        self.body = fast_json.dumps(content)
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(self.body)),
+            (b"content-type", b"application/json"),
+            *((name.encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()),
+        ]
 
 
 def settings_of(request: Request) -> Settings:
