@@ -16,7 +16,7 @@ from data.model_names import name_fault, shown_url, url_fault, variable_fault
 from data.near_duplicates import sign
 from data.observations import ModelRef, NewQuestion, Observation, QuestionRef, Recorded, prompt_sha256
 from data.splits import pack_signature
-from data.statements import among, insert_new, pairs_table
+from data.statements import among, insert_new, insert_plain, pairs_table
 from data.tables import (
     Artifact,
     Decision,
@@ -220,7 +220,7 @@ def add_decisions(engine: Engine, rows: list[dict[str, Any]]) -> None:
     defaults = columns | {"policy_settings": {}, "streamed": False, "created_at": utc_now()}
     filled = [defaults | row for row in rows]
     with writing(engine) as connection:
-        insert_new(connection, Decision, filled)
+        insert_plain(connection, Decision, filled)
 
 
 # Statements
