@@ -6,15 +6,21 @@ example, it is blotted out.
 
 import logging
 import sys
+import threading
+import time
+from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import TextIO
 
 from data import fast_json
 from router.settings import Logs, Settings
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 BLOT = "***"
+WRITE_EVERY_S = 0.1
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -64,9 +70,50 @@ class Blotting(logging.Formatter):
         return line
 
 
+class Together(logging.Handler):
+    """Writes the lines of a moment at once; a warning, and what stands before it, without waiting.
+
+    A write for each request would let go of the interpreter's lock each time. A process that is killed loses the lines
+    of the last WRITE_EVERY_S.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: deque[str] = deque()
+        self._waiting = threading.Event()
+        self._writing = threading.Lock()
+        threading.Thread(target=self._run, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.append(self.format(record) + "\n")
+        except Exception:  # noqa: BLE001  logging's own way: said on stderr, and no one's request fails
+            self.handleError(record)
+            return
+        if record.levelno >= logging.WARNING:
+            self.flush()
+        elif not self._waiting.is_set():
+            self._waiting.set()
+
+    def flush(self) -> None:
+        with self._writing:
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            with suppress(OSError, ValueError):  # nobody may read it any more
+                self._stream.write("".join(lines))
+                self._stream.flush()
+
+    def _run(self) -> None:
+        while True:
+            self._waiting.wait()
+            time.sleep(WRITE_EVERY_S)
+            self._waiting.clear()
+            self.flush()
+
+
 def configure_logs(logs: Logs, secrets: Secrets) -> None:
     """Send every log of this process to stderr in the configured format."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Together(sys.stderr)
     handler.setFormatter(Blotting(JsonFormatter() if logs.format == "json" else logging.Formatter(TEXT), secrets))
     # what no line says need not be found out for each: the caller's place, the thread, the process, the task
     logging._srcfile = None  # as the logging cookbook has it
