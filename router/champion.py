@@ -2,8 +2,9 @@
 
 A thread asks SQL which artifact is champion and what the pool holds. A new artifact is read, checked and warmed before
 one reference changes hands, together with the pool that fits it; a request keeps the reference it began with. What
-cannot be loaded changes nothing: the old one goes on, and the log says why. What SQL said last is kept on disk, so that
-a server starts while the database is away.
+cannot be loaded changes nothing: the old one goes on, and the log says why. Only where there is no old one is an
+artifact taken whose encoder fails, as an endpoint may that is away: its requests go to the default model. What SQL said
+last is kept on disk, so that a server starts while the database is away.
 """
 
 import logging
@@ -21,7 +22,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from data.errors import EmbedRouterError
 from data.queries import ChampionRow, ModelRow, champion, pool_models, retired_models
 from router.artifact import Artifact, read_artifact
-from router.errors import ArtifactError
+from router.choice import forecasts
+from router.errors import ArtifactError, EncoderError
 from router.logs import Secrets
 from router.pool import EMPTY, Pool, join_pool
 from router.settings import Settings
@@ -33,6 +35,7 @@ logger = logging.getLogger(__name__)
 LOAD_ERRORS = (EmbedRouterError, SQLAlchemyError, SafetensorError, OSError, ValueError, RuntimeError)
 POOL_EVERY_POLLS = 10  # counting outcomes is dearer than asking for the champion
 MAX_BACKOFF_POLLS = 10
+WARM_WORDS = (1, 30, 300, 3_000)  # how long the prompts are that run before a request does
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ class ChampionWatch:
         artifact = known
         if artifact is None and row is not None:
             artifact = read_artifact(self._folder(row))
-            artifact.p_correct(["the first prompt is the slow one"])
+            self._warm(artifact)
         pool = join_pool(self._settings.pool, models, artifact, self._environ, self._simulated_base_url)
         self._secrets.add(e.upstream.key for e in pool.entries if e.upstream is not None and e.upstream.key)
         before, made_at = self.current.artifact, row.made_at if row else None
@@ -132,6 +135,17 @@ class ChampionWatch:
         if artifact is not None and artifact is not before:
             logger.info("artifact %s serves, %d models routable", artifact.id, len(pool.routable))
         return True
+
+    def _warm(self, artifact: Artifact) -> None:
+        """Forecast a few prompts of different lengths, each alone and all together, as requests will."""
+        alone, together = ([f"{word} " * n for n in WARM_WORDS] for word in ("alone", "together"))
+        try:
+            for texts in (*([text] for text in alone), together):
+                forecasts(artifact, texts)
+        except EncoderError as error:
+            if self.current.artifact is not None:
+                raise
+            logger.warning("artifact %s is taken although its encoder fails: %s", artifact.id, error)
 
     def _folder(self, row: ChampionRow) -> Path:
         """Where an artifact lies: as it was registered, else under the configured directory."""
