@@ -60,7 +60,7 @@ class ChampionWatch:
         secrets: Secrets | None = None,
     ) -> None:
         self._engine = engine
-        self._settings = settings
+        self.settings = settings
         self._simulated_base_url = simulated_base_url
         self._environ = environ
         self._secrets = secrets or Secrets()
@@ -128,7 +128,7 @@ class ChampionWatch:
         if artifact is None and row is not None:
             artifact = read_artifact(self._folder(row))
             self._warm(artifact)
-        pool = join_pool(self._settings.pool, models, artifact, self._environ, self._simulated_base_url)
+        pool = join_pool(self.settings.pool, models, artifact, self._environ, self._simulated_base_url)
         self._secrets.add(e.upstream.key for e in pool.entries if e.upstream is not None and e.upstream.key)
         before, made_at = self.current.artifact, row.made_at if row else None
         self.current, self._models = Champion(artifact, pool, made_at), models
@@ -150,14 +150,14 @@ class ChampionWatch:
     def _folder(self, row: ChampionRow) -> Path:
         """Where an artifact lies: as it was registered, else under the configured directory."""
         registered = Path(row.path)
-        here = self._settings.artifacts_dir / row.artifact_id
+        here = self.settings.artifacts_dir / row.artifact_id
         folder = registered if registered.is_dir() or not here.is_dir() else here
         if folder.name != row.artifact_id:
             raise ArtifactError(f"{folder} is not artifact {row.artifact_id}, the champion")
         return folder
 
     def _run(self) -> None:
-        poll_s = self._settings.champion_poll_s
+        poll_s = self.settings.champion_poll_s
         n_polls = n_failures = 0
         while not self._stopping.wait(poll_s * min(2**n_failures, MAX_BACKOFF_POLLS)):
             n_polls += 1

@@ -3,6 +3,7 @@
 Plain functions from a pool, a request and the artifact's forecast to a decision; no waiting and no I/O.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isnan
@@ -11,14 +12,24 @@ from router.abstention import Abstention
 from router.artifact import Artifact
 from router.decision import Decision, Option
 from router.eligibility import eligible, imaginable, over_limits, why_unknown
-from router.errors import InvalidRequestError, ModelNotFoundError, NoEligibleModelError, NoModelReliableError
+from router.errors import (
+    EncoderError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    NoEligibleModelError,
+    NoModelReliableError,
+)
 from router.observed import Observed
 from router.policy import Candidate, rank
 from router.pool import Pool, PoolEntry
 from router.request import PromptRequest
 
+logger = logging.getLogger(__name__)
+
 EMPTY_TEXT = "no user text to encode"
 UNKNOWN_TEXT = "nothing of the text is known from the logs"
+LATE = "no forecast in time"
+ENCODER_FAILED = "the encoder failed"
 DEFERRED = "its upstream keeps failing: asked after all others"
 
 
@@ -59,6 +70,11 @@ class Forecast:
         )
 
 
+def as_usual(artifact: Artifact, doubt: str) -> Forecast:
+    """What stands in for the forecast of a prompt that has none."""
+    return Forecast(artifact.scorer.usual.tolist(), doubt)
+
+
 def forecasts(artifact: Artifact, texts: Sequence[str]) -> list[Forecast]:
     """Encode prompts and score them together, for as much as a choice needs: without bounds.
 
@@ -97,8 +113,12 @@ def _expected(
 
 
 def forecast(artifact: Artifact, text: str) -> Forecast:
-    """Encode a prompt and score it, with the bounds that an explanation shows."""
-    vectors = artifact.encoder.encode([text])
+    """Encode a prompt and score it, with the bounds that an explanation shows; as usual where the encoder fails."""
+    try:
+        vectors = artifact.encoder.encode([text])
+    except EncoderError as error:
+        logger.warning("the encoder fails, a prompt is explained without its forecast: %s", error)
+        return as_usual(artifact, ENCODER_FAILED)
     seen, tokens = artifact.forecast_of(vectors, [text])
     usual: list[float] = artifact.scorer.usual.tolist()
     row = seen.p_correct[0].tolist(), tokens[0].tolist(), float(seen.novelty[0])

@@ -3,22 +3,30 @@
 A prompt waits for as long as each turn of the event loop brings another, which alone is one turn. A light encoder's
 short prompts are forecast where they arrive: handing so little work to a thread costs more than doing it. All else goes
 to a thread of its own, and what comes while that is busy waits and goes together next.
+
+None waits longer than the deadline: it gets what is usual, and what its forecast would still take is spared or dropped.
 """
 
 import asyncio
+import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar, TypeVarTuple
 
 from router.artifact import Artifact
-from router.choice import Forecast, forecasts
+from router.choice import ENCODER_FAILED, LATE, Forecast, as_usual, forecasts
+from router.errors import EncoderError
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 MAX_TOGETHER = 32
 LIGHT_CHARS = 4_000  # about a millisecond of work on the event loop, for all prompts of one turn together
+DEADLINE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +39,10 @@ class _Waiting:
 class Forecasting:
     """Forecasts for one event loop. Always `close()` it: that ends its thread."""
 
-    def __init__(self) -> None:
-        self._waiting: list[_Waiting] = []
+    def __init__(self, deadline_s: float = DEADLINE_S) -> None:
+        self._deadline_s = deadline_s
+        self._failure: str | None = None
+        self._waiting: deque[_Waiting] = deque()
         self._due = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
 
@@ -49,14 +59,21 @@ class Forecasting:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     async def forecast(self, artifact: Artifact, text: str) -> Forecast:
-        """Forecast one prompt, together with those that arrive at the same time."""
+        """Forecast one prompt, together with those that arrive at the same time.
+
+        Past the deadline, or where the encoder fails, it is what is usual, and says why.
+        """
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[Forecast] = loop.create_future()
-        self._waiting.append(_Waiting(artifact, text, done))
+        waiting = _Waiting(artifact, text, loop.create_future())
+        self._waiting.append(waiting)
+        deadline = loop.call_later(self._deadline_s, self._give_up, waiting)
         if not self._due:
             self._due = True
             loop.call_soon(self._gather, 1)
-        return await done
+        try:
+            return await waiting.done
+        finally:
+            deadline.cancel()
 
     def _gather(self, n_seen: int) -> None:
         """Let one more turn of the loop pass where the last one brought more prompts."""
@@ -68,48 +85,66 @@ class Forecasting:
     def _next(self) -> None:
         """Forecast what waits, here or in the thread, until nothing does."""
         while together := self._together():
-            artifact, texts = together[0].artifact, [one.text for one in together]
-            if artifact.encoder.is_light and sum(map(len, texts)) <= LIGHT_CHARS:
-                _settle(together, _forecasts(artifact, texts))
+            if together[0].artifact.encoder.is_light and sum(len(one.text) for one in together) <= LIGHT_CHARS:
+                self._settle(together, _forecasts(together))
                 continue
-            running = asyncio.get_running_loop().run_in_executor(self._thread, _forecasts, artifact, texts)
+            running = asyncio.get_running_loop().run_in_executor(self._thread, _forecasts, together)
             running.add_done_callback(lambda ran, together=together: self._ran(together, ran))  # type: ignore[misc]
             return
         self._due = False
 
     def _together(self) -> list[_Waiting]:
-        """Take the first that waits and those behind it that the same artifact forecasts; who left is left out."""
-        waiting = [one for one in self._waiting if not one.done.done()]
-        n = 0
-        while n < min(len(waiting), MAX_TOGETHER) and waiting[n].artifact is waiting[0].artifact:
-            n += 1
-        self._waiting = waiting[n:]
-        return waiting[:n]
+        """Take the first that waits and those behind it that the same artifact forecasts; who is done is left out."""
+        together: list[_Waiting] = []
+        while self._waiting and len(together) < MAX_TOGETHER:
+            if self._waiting[0].done.done():  # its client left, or it was late
+                self._waiting.popleft()
+            elif together and self._waiting[0].artifact is not together[0].artifact:
+                break
+            else:
+                together.append(self._waiting.popleft())
+        return together
+
+    def _give_up(self, late: _Waiting) -> None:
+        if not late.done.done():
+            late.done.set_result(as_usual(late.artifact, LATE))
+        while self._waiting and self._waiting[0].done.done():  # those that came first are late first
+            self._waiting.popleft()
 
     def _ran(self, together: Sequence[_Waiting], ran: "asyncio.Future[list[Forecast | Exception]]") -> None:
         if ran.cancelled():  # the service closes
             for one in together:
                 one.done.cancel()
         else:
-            _settle(together, ran.result())
+            self._settle(together, ran.result())
         self._next()
 
+    def _settle(self, together: Sequence[_Waiting], results: Sequence[Forecast | Exception]) -> None:
+        for one, result in zip(together, results, strict=True):
+            if isinstance(result, EncoderError):
+                self._fail(str(result))
+                result = as_usual(one.artifact, ENCODER_FAILED)
+            elif isinstance(result, Forecast):
+                self._failure = None
+            if one.done.done():  # its client left, or it was late
+                continue
+            if isinstance(result, Exception):
+                one.done.set_exception(result)
+            else:
+                one.done.set_result(result)
 
-def _settle(together: Sequence[_Waiting], results: Sequence[Forecast | Exception]) -> None:
-    for one, result in zip(together, results, strict=True):
-        if one.done.done():  # its client left
-            continue
-        if isinstance(result, Exception):
-            one.done.set_exception(result)
-        else:
-            one.done.set_result(result)
+    def _fail(self, failure: str) -> None:
+        """Log why the encoder fails, once."""
+        if failure != self._failure:
+            logger.warning("the encoder fails, prompts are not forecast: %s", failure)
+        self._failure = failure
 
 
-def _forecasts(artifact: Artifact, texts: Sequence[str]) -> list[Forecast | Exception]:
-    """Forecast texts; where that fails each alone, so that none takes the others with it."""
+def _forecasts(together: Sequence[_Waiting]) -> list[Forecast | Exception]:
+    """Forecast prompts of one artifact; where that fails, each that still waits alone, so that none harms others."""
     try:
-        return list(forecasts(artifact, texts))
+        return list(forecasts(together[0].artifact, [one.text for one in together]))
     except Exception as error:  # noqa: BLE001  it goes to whoever waits
-        if len(texts) == 1:
+        if len(together) == 1:
             return [error]
-        return [one for text in texts for one in _forecasts(artifact, [text])]
+        return [error if one.done.done() else _forecasts([one])[0] for one in together]

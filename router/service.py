@@ -11,10 +11,10 @@ from time import perf_counter
 
 from router.asking import CLIENT_CLOSED, CLIENT_FAULT, Asker
 from router.champion import ChampionWatch
-from router.choice import bounded, choose, explain, forecast, named_entry
+from router.choice import ENCODER_FAILED, bounded, choose, explain, forecast, named_entry
 from router.decision import Decision, Option
 from router.eligibility import eligible
-from router.errors import InvalidRequestError, NoArtifactError, UpstreamError, UpstreamsFailedError
+from router.errors import EncoderError, InvalidRequestError, NoArtifactError, UpstreamError, UpstreamsFailedError
 from router.evidence_index import EvidenceIndex
 from router.forecasting import Forecasting
 from router.observed import Observed
@@ -100,7 +100,7 @@ class Service:
         self.observed = observed or Observed()
         self._asker = Asker(upstreams, self.observed)
         self._recorder = recorder
-        self._forecasting = Forecasting()
+        self._forecasting = Forecasting(watch.settings.encoder.deadline_s)
 
     async def evidence(self, text: str, k: int = N_NEAREST) -> dict[str, object]:
         """The labelled questions nearest to a text, with each model's record on them."""
@@ -111,16 +111,15 @@ class Service:
         if index is None:
             why = "it is not built yet" if self.index is not None else "`evidence.enabled` is false"
             return {"nearest": [], "n_questions": 0, "note": f"there is no index: {why}"}
-        vectors = await self._forecasting.run(artifact.encoder.encode, [text])
+        try:
+            vectors = await self._forecasting.run(artifact.encoder.encode, [text])
+        except EncoderError:
+            return {"nearest": [], "n_questions": 0, "note": ENCODER_FAILED}
         nearest = await asyncio.get_running_loop().run_in_executor(None, index.nearest, vectors[0], k)
-        note = None if nearest else "nothing of the text is known from the logs"
-        return {
-            "nearest": [neighbour.as_json() for neighbour in nearest],
-            "n_questions": index.n_questions,
-            "n_left_out": index.n_left_out,
-            "encoder": index.encoder_fingerprint,
-            "note": note,
-        }
+        shown = {**index.summary(), "nearest": [neighbour.as_json() for neighbour in nearest]}
+        if not nearest:
+            shown["note"] = "nothing of the text is known from the logs"
+        return {**shown, "encoder": index.encoder_fingerprint}
 
     @property
     def encoder_queue_depth(self) -> int:

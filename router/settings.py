@@ -177,11 +177,21 @@ class Recording(Section):
     prompts: Literal["off", "hashed", "full"] = "off"
 
 
+class EncoderSection(Section):
+    """How long a prompt may take to be encoded and scored; a late one goes to the default model."""
+
+    deadline_s: Seconds = 1.0
+
+
 class EvidenceSection(Section):
     """The index of labelled questions that explains choices: it holds excerpts of your logs' prompts."""
 
     enabled: bool = True
-    max_questions: int = Field(200_000, gt=0, description="searched exactly; the newest, where there are more")
+    max_questions: int = Field(
+        200_000,
+        gt=0,
+        description="searched exactly; where there are more, faiss indexes all, and without it the newest are",
+    )
 
 
 class Logs(Section):
@@ -207,6 +217,7 @@ class Settings(Section):
     breaker: Breaker = Breaker()
     recording: Recording = Recording()
     logs: Logs = Logs()
+    encoder: EncoderSection = EncoderSection()
     evidence: EvidenceSection = EvidenceSection()
     champion_poll_s: Seconds = 1.0
 

@@ -1,40 +1,55 @@
 """A remote encoder is asked over real sockets, trusted no further than its probe, and saved without its key."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from sqlalchemy import Engine
 
+from data.database import ready_engine
+from router.artifact import Artifact, write_artifact
+from router.champion import WARM_WORDS, ChampionWatch
+from router.choice import ENCODER_FAILED, LATE
 from router.encoder import remote
+from router.encoder.base import Encoder
 from router.encoder.bundled import BundledEncoder
 from router.encoder.registry import fit_encoder, open_encoder
 from router.encoder.remote import PER_REQUEST, RemoteEncoder
 from router.errors import EncoderError
 from router.loopback import serve_in_thread
+from tests.serving import A_SUM, Gateway, entry, planted_artifact, register, run_gateway, settings
+from tests.upstreams import Upstream
 
 PROMPTS = ["What is 7 times 8?", "Is 91 prime?", "Name the capital of France."]
 
 
 @dataclass
 class Endpoint:
-    """An embeddings endpoint that serves the bundled encoder; `faults` are answered first, one each."""
+    """An embeddings endpoint that serves an encoder; `faults` are answered first, one each."""
 
     url: str = ""
     asked: list[int] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     faults: list[Response] = field(default_factory=list)
     turned: bool = False  # another model under the same name
+    down: bool = False
+    delay_s: float = 0.0
+    encoder: Encoder = field(default_factory=BundledEncoder)
 
     def app(self) -> FastAPI:
-        encoder = BundledEncoder()
         app = FastAPI()
 
         @app.post("/v1/embeddings")
         async def embeddings(request: Request) -> Response:
+            await asyncio.sleep(self.delay_s)
+            if self.down:
+                return Response(status_code=503)
             if self.faults:
                 return self.faults.pop(0)
             body = await request.json()
@@ -44,7 +59,7 @@ class Endpoint:
                 return JSONResponse({"error": {"message": "empty input"}}, 400)
             self.asked.append(len(body["input"]))
             self.keys.append(request.headers.get("authorization"))
-            vectors = encoder.encode(body["input"])
+            vectors = self.encoder.encode(body["input"])
             if self.turned:
                 vectors = np.roll(vectors, 1, axis=1)
             rows = [{"index": i, "embedding": vector.tolist()} for i, vector in enumerate(vectors)]
@@ -173,3 +188,78 @@ def test_credentials_do_not_stand_in_the_address() -> None:
     with pytest.raises(EncoderError, match=remote.KEY_VARIABLE) as refused:
         RemoteEncoder.load("http://me:secret@host/v1#small")
     assert "secret" not in str(refused.value)
+
+
+def route(gateway: Gateway, text: str) -> tuple[str, str | None]:
+    """The model that `auto` is answered by, and what the decision's note says."""
+    body = {"model": "auto", "messages": [{"role": "user", "content": text}]}
+    response = httpx.post(f"{gateway.base_url}/chat/completions", json=body, timeout=20)
+    assert response.status_code == 200, response.text
+    row = gateway.decision(response.headers["x-request-id"])
+    return response.json()["model"], row["policy_settings"].get("note")
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = ready_engine(f"sqlite:///{tmp_path}/remote.db")
+    yield engine
+    engine.dispose()
+
+
+def promote_remote(engine: Engine, endpoint: Endpoint, folder: Path) -> Artifact:
+    """Promote an artifact whose encoder is the endpoint; a sum is for the calculator."""
+    planted = planted_artifact(folder / "planted", {"calculator": (0.9, 0.3), "poet": (0.2, 0.8)})
+    endpoint.encoder = planted.encoder
+    artifact = write_artifact(folder / "artifacts", planted.manifest, planted.scorer, fit_encoder(spec(endpoint), []))
+    register(engine, artifact)
+    return artifact
+
+
+def test_while_it_is_away_or_slow_requests_go_to_the_default_model(
+    endpoint: Endpoint, upstream: Upstream, engine: Engine, tmp_path: Path
+) -> None:
+    artifact = promote_remote(engine, endpoint, tmp_path)
+    pool = [entry(name, upstream.url("good")) for name in artifact.model_names]
+    by_default = {"policy": {"default_model": "poet"}, "encoder": {"deadline_s": 0.3}}
+    endpoint.down = True  # as the router starts, too
+    with run_gateway(engine, settings(pool, **by_default)) as gateway:
+        failed = f"{ENCODER_FAILED}: the default model"
+        assert route(gateway, A_SUM) == ("poet", failed)
+        body = {"model": "auto", "messages": [{"role": "user", "content": A_SUM}]}
+        explained = httpx.post(f"{gateway.base_url}/route", json=body, timeout=20).json()
+        assert (explained["note"], explained["evidence"]["nearest"]) == (failed, [])
+        endpoint.down = False
+        assert route(gateway, A_SUM) == ("calculator", None)
+        endpoint.delay_s = 1.5
+        assert route(gateway, A_SUM) == ("poet", f"{LATE}: the default model")
+    endpoint.delay_s = 0
+    with run_gateway(engine, settings(pool)) as gateway:
+        assert route(gateway, A_SUM) == ("calculator", None)
+        endpoint.down = True
+        usually = f"{ENCODER_FAILED}: by each model's usual P(correct), there being no `policy.default_model`"
+        assert route(gateway, A_SUM) == ("calculator", usually)
+
+
+def test_it_is_asked_before_an_artifact_serves(endpoint: Endpoint, engine: Engine, tmp_path: Path) -> None:
+    artifact = promote_remote(engine, endpoint, tmp_path)
+    endpoint.asked.clear()
+    watch = ChampionWatch(engine, settings())
+    assert watch.current.artifact is not None
+    assert watch.current.artifact.id == artifact.id
+    n = len(WARM_WORDS)
+    assert endpoint.asked == [2, *[1] * (n - 1), n]  # each alone, the first with the probe; then together
+
+
+def test_an_artifact_whose_encoder_is_away_replaces_none(endpoint: Endpoint, engine: Engine, tmp_path: Path) -> None:
+    first = planted_artifact(tmp_path / "first", {"calculator": (0.5, 0.5), "poet": (0.5, 0.5)})
+    register(engine, first)
+    watch = ChampionWatch(engine, settings())
+    second = promote_remote(engine, endpoint, tmp_path)
+    endpoint.down = True
+    assert not watch.refresh()
+    assert watch.current.artifact is not None
+    assert watch.current.artifact.id == first.id
+    assert "answered 503" in (watch.problem or "")
+    endpoint.down = False
+    assert watch.refresh()
+    assert watch.current.artifact.id == second.id

@@ -3,14 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
-from threading import get_ident
+from threading import Event, get_ident
 
 import pytest
 
 from router.artifact import Artifact
-from router.choice import Forecast, forecast
+from router.choice import ENCODER_FAILED, LATE, Forecast, as_usual, forecast
 from router.encoder.base import Vectors
 from router.encoder.lsa import LsaEncoder
+from router.errors import EncoderError
 from router.forecasting import LIGHT_CHARS, MAX_TOGETHER, Forecasting
 from tests.serving import A_POEM, A_SUM, planted_artifact
 
@@ -19,18 +20,22 @@ BROKEN = "no encoder reads this"
 
 @dataclass
 class Watched:
-    """The planted encoder, which notes what it was asked, by which thread, and refuses one text."""
+    """The planted encoder, which notes what it was asked, by which thread, refuses one text, and waits to be let go."""
 
     encoder: LsaEncoder
     is_light: bool = True
+    failure: type[Exception] = ValueError
+    held: Event | None = None
     asked: list[list[str]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
 
     def encode(self, prompts: Sequence[str]) -> Vectors:
         self.asked.append(list(prompts))
         self.threads.add(get_ident())
+        if self.held is not None:
+            self.held.wait(10)
         if BROKEN in prompts:
-            raise ValueError(BROKEN)
+            raise self.failure(BROKEN)
         return self.encoder.encode(prompts)
 
 
@@ -104,3 +109,54 @@ async def test_long_prompts_and_heavy_encoders_leave_the_event_loop_alone(
     await asyncio.gather(*(forecasting.forecast(serving, A_SUM) for _ in range(n)))
     assert get_ident() not in encoder.threads
     assert [len(texts) for texts in encoder.asked] == [1, MAX_TOGETHER, 3]
+
+
+async def test_a_prompt_without_its_encoder_is_as_usual_and_its_company_is_not(
+    artifact: Artifact, encoder: Watched, forecasting: Forecasting, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder.failure = EncoderError
+    serving = watched(artifact, encoder)
+    fine, broken = await asyncio.gather(*(forecasting.forecast(serving, text) for text in (A_SUM, BROKEN)))
+    assert fine.doubt is None
+    assert broken == as_usual(artifact, ENCODER_FAILED)
+    assert broken.p_correct == pytest.approx(artifact.scorer.usual)
+    await forecasting.forecast(serving, BROKEN)
+    assert [BROKEN in record.message for record in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("is_light", [True, False])
+async def test_the_late_are_as_usual_and_leave_the_queue(artifact: Artifact, encoder: Watched, is_light: bool) -> None:
+    encoder.is_light, encoder.held = is_light, Event()
+    forecasting = Forecasting(deadline_s=0.05)
+    serving = watched(artifact, encoder)
+    try:
+        running = "sum " * LIGHT_CHARS
+        assert (await forecasting.forecast(serving, running)).doubt == LATE
+        behind = await asyncio.gather(*(forecasting.forecast(serving, A_SUM) for _ in range(MAX_TOGETHER + 3)))
+        assert behind == [as_usual(artifact, LATE)] * (MAX_TOGETHER + 3)
+        assert forecasting.n_waiting == 0
+        forecasting._deadline_s = 10
+        next_one = asyncio.create_task(forecasting.forecast(serving, A_POEM))
+        await asyncio.sleep(0)
+        encoder.held.set()
+        assert (await next_one).doubt is None
+        assert encoder.asked == [[running], [A_POEM]]
+    finally:
+        encoder.held.set()
+        forecasting.close()
+
+
+async def test_a_batch_that_fails_late_is_not_tried_again_one_by_one(artifact: Artifact, encoder: Watched) -> None:
+    encoder.is_light, encoder.held = False, Event()
+    forecasting = Forecasting(deadline_s=0.05)
+    serving = watched(artifact, encoder)
+    try:
+        late = await asyncio.gather(*(forecasting.forecast(serving, text) for text in (A_SUM, BROKEN)))
+        assert late == [as_usual(artifact, LATE)] * 2
+        encoder.held.set()
+        forecasting._deadline_s = 10
+        assert (await forecasting.forecast(serving, A_POEM)).doubt is None
+        assert encoder.asked == [[A_SUM, BROKEN], [A_POEM]]
+    finally:
+        encoder.held.set()
+        forecasting.close()

@@ -27,9 +27,10 @@ USAGE = "remote:URL#MODEL"
 MAX_TOKENS = 512
 CHARS_PER_TOKEN = 4  # the endpoint's tokenizer is unknown: a longer prompt loses its middle here
 PER_REQUEST = 32  # prompts: what text-embeddings-inference takes by default
-TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 PATIENT = 4  # tries where nobody waits for an answer,
-PAUSE_S = 1.0  # so far apart, and then twice as far
+PAUSE_S = 1.0  # so far apart, and then twice as far,
+PATIENCE = httpx.Timeout(30.0, connect=5.0)
+TIMEOUT = httpx.Timeout(5.0, connect=1.0)  # where requests wait: they are past their deadline long before
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 PROBE = "How many of the numbers from 1 to 20 are prime?"
 SAME = 0.98  # cosine of the probe's vectors, then and now; hardware and precision move it by less
@@ -51,7 +52,8 @@ class RemoteEncoder:
         self._probe = np.array(probe, dtype=np.float32)
         self._checked = False
         key = os.environ.get(KEY_VARIABLE, "")
-        self._client = httpx.Client(timeout=TIMEOUT, headers={"authorization": f"Bearer {key}"} if key else {})
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.Client(timeout=TIMEOUT if tries == 1 else PATIENCE, headers=headers)
         weakref.finalize(self, self._client.close)  # nobody closes an encoder
 
     @classmethod
