@@ -31,10 +31,11 @@ PART_NEEDS: dict[str, Capability] = {
 
 def needs(body: Mapping[str, object], turns: Sequence[Turn]) -> frozenset[Capability]:
     """What a body's parameters and turns need."""
-    parts = frozenset[str]().union(*(turn.parts for turn in turns))
-    found: set[Capability] = {PART_NEEDS[part] for part in parts if part in PART_NEEDS}
-    if any(turn.role in (TOOL, "function") for turn in turns):
-        found.add("tools")
+    found: set[Capability] = set()
+    for turn in turns:
+        found.update(PART_NEEDS[part] for part in turn.parts if part in PART_NEEDS)
+        if turn.role in (TOOL, "function"):
+            found.add("tools")
     found.update(_parameters(body))
     return frozenset(found)
 

@@ -20,6 +20,7 @@ KEYS = (
     "max_latency_s",
 )
 HEADER_OF = {key: f"x-embedrouter-{key.replace('_', '-')}" for key in KEYS}
+_OUR_HEADERS = frozenset(HEADER_OF.values())
 MAX_USD_WEIGHT = 1e12
 LEAST_USD = 1 / MAX_USD_WEIGHT
 
@@ -48,6 +49,8 @@ class Given:
 
 def read_overrides(extension: object, headers: Mapping[str, str], default: Policy) -> Overrides:
     """Read what a request says; InvalidRequestError names the key or header that is wrong."""
+    if extension is None and _OUR_HEADERS.isdisjoint(headers):  # as nearly always
+        return Overrides(default)
     given = _given(extension, headers)
     cost, latency = given.get("max_cost_usd"), given.get("max_latency_s")
     return Overrides(

@@ -50,7 +50,7 @@ def replay(row: Mapping[str, Any], artifact: Artifact | None = None) -> Replay:
         return made
     p_correct = forecast(artifact, row["prompt"]).within(inputs["policy"].get("max_novelty")).p_correct
     again = [
-        candidate if column is None else replace(candidate, p_correct=p_correct[column])
+        candidate if column is None else candidate._replace(p_correct=p_correct[column])
         for candidate, column in zip(candidates, inputs["columns"], strict=True)
     ]
     difference = max(abs(a.p_correct - c.p_correct) for a, c in zip(again, candidates, strict=True))
