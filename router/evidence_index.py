@@ -71,7 +71,10 @@ class EvidenceIndex:
             newest = last_outcome(self._engine)
         except SQLAlchemyError:
             return  # the champion's watch says that the database is away
-        if newest == (current.watermark if current else 0) or (current and time.monotonic() < self._rests_until):
+        settled = current.fits(self._max_questions) if current else True
+        if settled and newest == (current.watermark if current else 0):
+            return
+        if current and time.monotonic() < self._rests_until:
             return
         started = time.monotonic()
         if self._build(artifact):
@@ -79,7 +82,11 @@ class EvidenceIndex:
         seconds = time.monotonic() - started
         self._rests_until = time.monotonic() + REST_FACTOR * seconds
         if self.current is not None and not self._stopping.is_set():
-            logger.info("evidence of %d labelled questions, built in %.1f s", self.current.n_questions, seconds)
+            built = self.current
+            how = f"{built.search.method}, recall@10 {built.search.recall_at_10:.3f}"
+            logger.info("evidence of %d labelled questions (%s), built in %.1f s", built.n_questions, how, seconds)
+            if built.note:
+                logger.info(built.note)
 
     def _build(self, artifact: Artifact) -> bool:
         command = [sys.executable, "-m", __name__, str(artifact.folder), str(self._path), str(self._max_questions)]
@@ -119,7 +126,7 @@ def index_path(folder: Path) -> Path:
 def read_evidence(engine: Engine, artifact: Artifact, path: Path, max_questions: int) -> Evidence:
     """The index of the logs as they are now: the one that was kept, where it fits, else a new one, which is kept."""
     kept = load_evidence(path, artifact.manifest.encoder_fingerprint)
-    if kept is not None and kept.watermark == last_outcome(engine):
+    if kept is not None and kept.watermark == last_outcome(engine) and kept.fits(max_questions):
         return kept
     encoder = artifact.encoder
     known = None if encoder.depends_on_logs else question_vectors(engine, encoder.fingerprint)

@@ -18,7 +18,9 @@ def search(
 ) -> None:
     """Find the labelled questions nearest to a text, with each model's record on them.
 
-    Nearness is the cosine of vectors by the champion's encoder; every question is compared.
+    Nearness is the cosine of vectors by the champion's encoder. Every question is compared, up to
+    `evidence.max_questions`; beyond it faiss finds them, where that extra is installed. recall@10 says how many of the
+    ten nearest it finds.
 
     Examples:
 
@@ -45,10 +47,20 @@ def search(
         evidence = read_evidence(engine, artifact, path, settings.evidence.max_questions)
     nearest = evidence.nearest(artifact.encoder.encode([text])[0], k)
     if as_json:
-        shown = {"n_questions": evidence.n_questions, "n_left_out": evidence.n_left_out, "artifact": artifact.id}
-        print(json.dumps({**shown, "nearest": [neighbour.as_json() for neighbour in nearest]}))
+        print(
+            json.dumps(
+                {
+                    **evidence.summary(),
+                    "artifact": artifact.id,
+                    "nearest": [neighbour.as_json() for neighbour in nearest],
+                }
+            )
+        )
         return
-    print(f"{evidence.n_questions:,} labelled questions, artifact {artifact.id}")
+    how = f"{evidence.search.method}, recall@10 {evidence.search.recall_at_10:.3f}"
+    print(f"{evidence.n_questions:,} labelled questions ({how}), artifact {artifact.id}")
+    if evidence.note:
+        print(evidence.note)
     if not nearest:
         print("nothing of this text is known from the logs" if evidence.n_questions else "the logs hold no outcomes")
     for neighbour in nearest:

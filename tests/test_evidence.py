@@ -1,6 +1,7 @@
 """Evidence: the labelled questions nearest to a prompt, exactly, with each model's record on them."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from data.store import add_questions, ensure_models, record_outcomes
 from embedrouter import app
 from router.artifact import Artifact
 from router.evidence import Evidence, build_evidence, load_evidence, save_evidence
+from router.evidence_index import read_evidence
+from router.evidence_search import Exact
 from tests.serving import A_POEM, A_SUM, POEMS, SUMS, Gateway, entry, planted_artifact, register, run_gateway, settings
 from tests.upstreams import run_upstream
 
@@ -64,7 +67,7 @@ def index(vectors: list[list[float]]) -> Evidence:
         n_left_out=0,
         model_names=("m",),
         questions=[(f"q{i}", "b", "train", "p") for i in range(n)],
-        vectors=np.divide(array, length, out=np.zeros_like(array), where=length > 0),
+        search=Exact(np.divide(array, length, out=np.zeros_like(array), where=length > 0)),
         starts=np.arange(n + 1),
         models=np.zeros(n, dtype=np.int32),
         labels=np.ones(n, dtype=np.float32),
@@ -108,21 +111,65 @@ def test_an_index_holds_what_the_logs_say_of_labelled_questions(logs: Engine, ar
     }
 
 
-def test_beyond_its_limit_an_index_holds_the_newest_and_says_how_many_it_left_out(
+@pytest.fixture
+def without_faiss(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """As where the extra is not installed, until it is undone."""
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    return monkeypatch
+
+
+@pytest.mark.usefixtures("without_faiss")
+def test_beyond_its_limit_an_index_holds_the_newest_and_names_the_extra_that_holds_all(
     logs: Engine, artifact: Artifact
 ) -> None:
     evidence = build_evidence(read_log(logs), artifact.encoder, max_questions=2)
     assert ([question[0] for question in evidence.questions], evidence.n_left_out) == (["q4", "q5"], 4)
+    assert (evidence.summary()["search"], evidence.summary()["recall_at_10"]) == ("exact", 1.0)
+    assert evidence.note == (
+        "the 4 oldest labelled questions are left out: pip install 'embedrouter[faiss]' indexes them too"
+    )
     found = evidence.nearest(artifact.encoder.encode([A_POEM])[0], 5)
     assert {record.model: record.label for record in found[0].records} == {"calculator": 0.0, "poet": 1.0}
+
+
+def test_beyond_its_limit_faiss_indexes_all_with_the_same_answers(logs: Engine, artifact: Artifact) -> None:
+    exact = build_evidence(read_log(logs), artifact.encoder, max_questions=6)
+    every = build_evidence(read_log(logs), artifact.encoder, max_questions=5)
+    assert (exact.search.method, every.search.method) == ("exact", "faiss")
+    assert (every.n_questions, every.n_left_out, every.note) == (6, 0, None)
+    query = artifact.encoder.encode([A_SUM])[0]
+    assert [near.as_json() for near in every.nearest(query, 6)] == [near.as_json() for near in exact.nearest(query, 6)]
+
+
+def test_a_kept_index_is_built_again_when_faiss_comes_or_goes_or_the_limit_moves(
+    logs: Engine, artifact: Artifact, tmp_path: Path, without_faiss: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kept.safetensors"
+
+    def read(max_questions: int) -> tuple[int, str]:
+        evidence = read_evidence(logs, artifact, path, max_questions)
+        return evidence.n_questions, evidence.search.method
+
+    assert read(2) == (2, "exact")
+    assert read(3) == (3, "exact")
+    without_faiss.undo()
+    assert read(3) == (6, "faiss")
+    made = path.stat().st_mtime_ns
+    assert read(2) == (6, "faiss")
+    assert path.stat().st_mtime_ns == made
+    without_faiss.setitem(sys.modules, "faiss", None)
+    assert load_evidence(path, artifact.encoder.fingerprint) is None
+    assert read(2) == (2, "exact")
+    assert read(6) == (6, "exact")
 
 
 def test_vectors_that_are_known_are_not_made_again(logs: Engine, artifact: Artifact) -> None:
     log = read_log(logs)
     known = {int(key): np.full(artifact.encoder.dim, 2.0, dtype=np.float32) for key in log.questions["key"]}
     evidence = build_evidence(log, artifact.encoder, known=known)
-    assert np.allclose(np.linalg.norm(evidence.vectors, axis=1), 1)
-    assert np.allclose(evidence.vectors, evidence.vectors[0])
+    assert isinstance(evidence.search, Exact)
+    assert np.allclose(np.linalg.norm(evidence.search.vectors, axis=1), 1)
+    assert np.allclose(evidence.search.vectors, evidence.search.vectors[0])
 
 
 def test_an_index_comes_back_from_its_file_for_its_encoder_only(
@@ -150,6 +197,22 @@ def gateway(logs: Engine) -> Iterator[Gateway]:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
             yield running
+
+
+def test_beyond_its_limit_a_server_says_how_it_searched_and_what_that_finds(logs: Engine) -> None:
+    with run_gateway(logs, settings(master_key="k", evidence={"max_questions": 2})) as running:
+        deadline = time.monotonic() + 120
+        while not (found := get(running, text=A_POEM, k=3).json())["n_questions"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert {key: found[key] for key in ("n_questions", "n_left_out", "search", "recall_at_10", "note")} == {
+        "n_questions": 6,
+        "n_left_out": 0,
+        "search": "faiss",
+        "recall_at_10": 1.0,
+        "note": None,
+    }
+    assert [neighbour["benchmark"] for neighbour in found["nearest"]] == ["poems"] * 3
 
 
 def get(gateway: Gateway, key: str = "k", **parameters: Any) -> httpx.Response:
@@ -197,6 +260,25 @@ def test_what_is_wrong_with_a_search_is_named(gateway: Gateway, parameters: dict
     answer = get(gateway, **parameters)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
     assert get(gateway, key="wrong", text="a").status_code == 401
+
+
+def test_search_says_how_it_searched_and_what_is_left_out(
+    logs: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_faiss: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("EMBEDROUTER_DATABASE_URL", "EMBEDROUTER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "config.yaml").write_text("version: 1\nevidence: {max_questions: 4}\n")
+    said = CliRunner().invoke(app, ["search", A_SUM]).stdout
+    assert said.startswith("4 labelled questions (exact, recall@10 1.000), artifact ")
+    assert "\nthe 2 oldest labelled questions are left out: pip install 'embedrouter[faiss]' indexes them too\n" in said
+
+    without_faiss.delitem(sys.modules, "faiss")
+    said = CliRunner().invoke(app, ["search", A_SUM]).stdout
+    assert said.startswith("6 labelled questions (faiss, recall@10 1.000), artifact ")
+    assert "left out" not in said
+    shown = json.loads(CliRunner().invoke(app, ["search", A_SUM, "--json"]).stdout)
+    assert (shown["search"], shown["recall_at_10"], shown["n_left_out"], shown["note"]) == ("faiss", 1.0, 0, None)
 
 
 def test_search_and_replay_as_verbs(logs: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
