@@ -295,15 +295,13 @@ def explain(
 def option(entry: PoolEntry, request: PromptRequest, forecast: Forecast, excluded: str | None = None) -> Option:
     """What an entry is worth for a request."""
     column = entry.column
-    tokens = forecast.output_tokens[column] if column is not None and forecast.output_tokens else None
+    tokens = p_correct = interval = None
+    if column is not None:
+        p_correct = forecast.p_correct[column]
+        tokens = forecast.output_tokens[column] if forecast.output_tokens else None
+        interval = (forecast.low[column], forecast.high[column]) if forecast.low else None
     expected = entry.expected_tokens(request.max_output_tokens, tokens)
-    return Option(
-        entry,
-        p_correct=None if column is None else forecast.p_correct[column],
-        interval=(forecast.low[column], forecast.high[column]) if column is not None and forecast.low else None,
-        expected_cost_usd=None if expected is None else entry.cost_usd(request.input_tokens, expected),
-        propensity=0.0,
-        excluded=excluded,
-        expected_output_tokens=expected,
-        expected_latency_s=None if expected is None else entry.latency_s(expected),
-    )
+    cost_usd = latency_s = None
+    if expected is not None:
+        cost_usd, latency_s = entry.cost_usd(request.input_tokens, expected), entry.latency_s(expected)
+    return Option(entry, p_correct, cost_usd, 0.0, excluded, expected, latency_s, interval)
