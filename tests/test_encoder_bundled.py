@@ -1,9 +1,12 @@
 """The encoder in the package: it is what its card says, and its plain arrays compute what transformers computes."""
 
+import hashlib
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from data.demo.generate import generate
 from data.tables import QuestionVector
 from router.artifact import read_artifact
 from router.encoder.bundled import FOLDER, BundledEncoder
+from router.encoder.checkpoint import Checkpoint
 from router.encoder.joined import JoinedEncoder, Part
 from router.encoder.llama import Llama
 from router.encoder.llm2vec import Llm2VecEncoder
@@ -108,23 +112,47 @@ def test_another_architecture_is_refused(settings: dict[str, object], tmp_path: 
         Llama.read(tmp_path)
 
 
-def test_the_latest_prompts_are_kept_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("router.encoder.bundled.N_KEPT", 3)
+def test_the_latest_prompts_are_kept() -> None:
     encoder = BundledEncoder()
     first = encoder.encode(PROMPTS[:2])
-    monkeypatch.setattr(encoder, "compute", lambda prompts: np.full((len(prompts), encoder.dim), 7, dtype=np.float32))
-    assert furthest(encoder.encode([PROMPTS[1], PROMPTS[0], PROMPTS[1]]), first[[1, 0, 1]]) == 0
-    encoder.encode(PROMPTS[2:4])  # PROMPTS[0] is the oldest now
-    assert furthest(encoder.encode([PROMPTS[1]]), first[1:]) == 0
-    assert (encoder.encode([PROMPTS[0]]) == 7).all()
+    encoder._llama = replace(encoder._llama, embedding=encoder._llama.embedding * 0)
+    assert furthest(encoder.encode([PROMPTS[1], PROMPTS[0]]), first[[1, 0]]) == 0
+    assert not encoder.encode(PROMPTS[2:3]).any()
 
 
 def test_a_long_prompt_keeps_its_head_and_tail(bundled: BundledEncoder) -> None:
     middle = " and so on" * 400
-    tokens = bundled.tokenize(PROMPTS[0] + middle + PROMPTS[2])
+    (tokens,) = bundled.tokenize(PROMPTS[0] + middle + PROMPTS[2])
     assert len(tokens) == bundled.max_tokens == 256
-    assert tokens[:20] == bundled.tokenize(PROMPTS[0])[:20]
+    assert tokens[:20] == bundled.tokenize(PROMPTS[0])[0][:20]
     assert furthest(*(bundled.encode([PROMPTS[0] + middle * n + PROMPTS[2]]) for n in (1, 2))) < 1e-5
+
+
+def test_windows_of_a_long_prompt_are_averaged_by_their_tokens(bundled: BundledEncoder, tmp_path: Path) -> None:
+    encoder = fit_encoder("bundled#windows=3", [])
+    assert isinstance(encoder, BundledEncoder)
+    short = [prompt for prompt in PROMPTS if len(encoder.tokenize(prompt)) == 1]
+    assert 1 < len(short) < len(PROMPTS)
+    assert furthest(encoder.encode(short), bundled.encode(short)) == 0
+    long = " ".join(PROMPTS)[:1_800]
+    parts = encoder.tokenize(long)
+    (whole,) = BundledEncoder(max_tokens=3 * 256).tokenize(long)
+    assert len(parts) == 3
+    assert list(chain(*parts)) == whole
+    weights = np.array([len(part) for part in parts]) / len(whole)
+    assert furthest(encoder.encode([long])[0], weights @ encoder._llama.means(parts)) < 1e-6
+    assert len(list(chain(*encoder.tokenize(long * 9)))) == 3 * 256
+    assert encoder.fingerprint != bundled.fingerprint
+    encoder.save(tmp_path)
+    assert furthest(open_encoder(tmp_path).encode([long]), encoder.encode([long])) == 0
+
+
+def test_one_that_was_saved_before_there_were_windows_is_the_same(bundled: BundledEncoder, tmp_path: Path) -> None:
+    named = f"bundled 1, 256 tokens, {Checkpoint.find(FOLDER).fingerprint()}"
+    before = {"kind": "bundled", "fingerprint": hashlib.sha256(named.encode()).hexdigest()[:16]}
+    (tmp_path / "encoder.json").write_text(json.dumps(before), encoding="utf-8")
+    opened = open_encoder(tmp_path)
+    assert furthest(opened.encode([" ".join(PROMPTS)]), bundled.encode([" ".join(PROMPTS)])) == 0
 
 
 @pytest.mark.parametrize("prompt", ["\ud800 lone", "nul \0 byte", "🙂" * 50, "مرحبا", "x" * 1_000_000, "\n"])
@@ -132,7 +160,7 @@ def test_odd_text_is_encoded(prompt: str, bundled: BundledEncoder) -> None:
     assert np.isfinite(bundled.encode([prompt])).all()
 
 
-@pytest.mark.parametrize("spec", ["bundled", "lsa+bundled"])
+@pytest.mark.parametrize("spec", ["bundled", "lsa+bundled", "lsa+bundled#windows=4"])
 def test_a_saved_one_comes_back_the_same_without_a_copy_of_the_weights(spec: str, tmp_path: Path) -> None:
     encoder = fit_encoder(spec, PROMPTS)
     encoder.save(tmp_path)

@@ -5,17 +5,20 @@ import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from router.encoder.llm2vec import Llm2VecEncoder
+from router.encoder.llm2vec import Llm2VecEncoder, _batches
 from router.encoder.registry import fit_encoder, open_encoder
 from router.errors import EncoderError
 
@@ -125,7 +128,7 @@ def test_the_padded_side_is_where_it_says(side: str, checkpoint: Checkpoints) ->
 
 def test_the_mean_is_over_the_prompt_and_not_its_padding(checkpoint: Checkpoints) -> None:
     encoder = Llm2VecEncoder.load(checkpoint())
-    tokens = encoder._tokenize(PROMPTS[1])
+    (tokens,) = encoder._tokenize(PROMPTS[1])
     with torch.inference_mode():
         states = encoder._model(input_ids=torch.tensor([tokens])).last_hidden_state[0]
     assert furthest(encoder.encode(PROMPTS)[1], states.mean(dim=0).numpy()) < 1e-5
@@ -271,7 +274,7 @@ def test_the_pooling_is_the_folders(pooling: str, side: str, tmp_path: Path, che
     folder = as_sentence_transformer(checkpoint(), modes)
     encoder = Llm2VecEncoder.load(folder, padding_side="left" if side == "left" else "right")
     with torch.inference_mode():
-        states = encoder._model(input_ids=torch.tensor([encoder._tokenize(PROMPTS[1])])).last_hidden_state[0].numpy()
+        states = encoder._model(input_ids=torch.tensor(encoder._tokenize(PROMPTS[1]))).last_hidden_state[0].numpy()
     position = np.arange(1, len(states) + 1)[:, None]
     wanted = {
         "mean_tokens": states.mean(axis=0),
@@ -315,11 +318,64 @@ def test_a_long_prompt_keeps_its_head_and_tail(checkpoint: Checkpoints) -> None:
     encoder = Llm2VecEncoder.load(checkpoint(), max_tokens=16)
     middle = " and so on" * 10
     assert encoder.max_tokens == 16
-    assert len(encoder._tokenize(PROMPTS[0] + middle + PROMPTS[2])) == 16
-    assert encoder._tokenize(PROMPTS[0] + middle + PROMPTS[2])[0] == 1  # <s> stays
+    (tokens,) = encoder._tokenize(PROMPTS[0] + middle + PROMPTS[2])
+    assert len(tokens) == 16
+    assert tokens[0] == 1  # <s> stays
     ends = encoder.encode([PROMPTS[0] + middle + PROMPTS[2], PROMPTS[0] + middle * 2 + PROMPTS[2]])
     assert furthest(ends[0], ends[1]) < 1e-6
     assert furthest(ends[0], encoder.encode([PROMPTS[0] + middle + PROMPTS[1]])[0]) > 1e-3
+
+
+def test_windows_of_a_long_prompt_each_begin_as_a_prompt_does(checkpoint: Checkpoints, tmp_path: Path) -> None:
+    folder = as_sentence_transformer(
+        checkpoint(),
+        {"pooling_mode_mean_tokens": True},
+        prompts={"query": "Name: "},
+        default_prompt_name="query",
+    )
+    head = Llm2VecEncoder.load(folder, max_tokens=16)
+    encoder = Llm2VecEncoder.load(folder, max_tokens=16, n_windows=3)
+    assert furthest(encoder.encode(["What is 7?"]), head.encode(["What is 7?"])) == 0
+    start = encoder._tokenizer("Name: ")["input_ids"]
+    text = f"{PROMPTS[1]} {PROMPTS[3]}"
+    parts = encoder._tokenize(text)
+    assert len(parts) == 2
+    assert all(part[: len(start)] == start and len(part) <= 16 for part in parts)
+    body = list(chain(*(part[len(start) :] for part in parts)))
+    assert start + body == encoder._tokenizer("Name: " + text)["input_ids"]
+    with torch.inference_mode():
+        means = [encoder._model(input_ids=torch.tensor([p])).last_hidden_state[0, len(start) :].mean(0) for p in parts]
+    weights = np.array([len(part) for part in parts]) / sum(map(len, parts))
+    assert furthest(encoder.encode([text])[0], weights @ torch.stack(means).numpy()) < 1e-5
+    assert len(encoder._tokenize(PROMPTS[0] * 9)) == 3
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    encoder.save(saved)
+    opened = open_encoder(saved)
+    assert opened.fingerprint == encoder.fingerprint != head.fingerprint
+    assert furthest(opened.encode(PROMPTS), encoder.encode(PROMPTS)) < 1e-5
+    before = json.loads((saved / "encoder.json").read_text("utf-8")) | {"fingerprint": head.fingerprint}
+    del before["n_windows"]
+    (saved / "encoder.json").write_text(json.dumps(before), encoding="utf-8")
+    assert furthest(open_encoder(saved).encode(PROMPTS), head.encode(PROMPTS)) < 1e-5  # as it was saved once
+
+
+@given(st.lists(st.integers(1, 512), max_size=64))
+def test_no_batch_pads_the_short_to_the_long(lengths: list[int]) -> None:
+    batches = list(_batches(lengths))
+    assert sorted(chain(*batches)) == list(range(len(lengths)))
+    for batch in batches:
+        longest, shortest = max(lengths[row] for row in batch), min(lengths[row] for row in batch)
+        assert longest <= max(2 * shortest, 32)
+        assert longest * len(batch) <= 8_192
+
+
+def test_the_latest_prompts_are_kept(checkpoint: Checkpoints) -> None:
+    encoder = Llm2VecEncoder.load(checkpoint())
+    first = encoder.encode(PROMPTS)
+    torch.nn.init.zeros_(encoder._model.embed_tokens.weight)
+    assert furthest(encoder.encode(PROMPTS[1:3]), first[1:3]) == 0
+    assert not encoder.encode(["A new one."]).any()
 
 
 def test_the_token_limit_is_at_most_the_models(checkpoint: Checkpoints) -> None:

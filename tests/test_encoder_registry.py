@@ -41,8 +41,9 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["lsa", "bundled", "lsa+bundled"])
 def test_only_llm2vec_takes_a_path(name: str) -> None:
-    with pytest.raises(EncoderError, match="takes no path"):
-        fit_encoder(f"{name}:models/x", PROMPTS)
+    for odd in (":models/x", "#windows=0", "#windows", "#x"):
+        with pytest.raises(EncoderError, match="takes no path"):
+            fit_encoder(f"{name}{odd}", PROMPTS)
 
 
 @pytest.mark.parametrize("text", [None, "not json", "[]", "{}", '{"kind": "word2vec"}', '{"kind": ["lsa"]}'])

@@ -6,44 +6,43 @@ holding a copy, and a release that comes with another one refuses that artifact.
 
 import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 from tokenizers import Tokenizer
 
 from router.encoder.base import Vectors
 from router.encoder.checkpoint import Checkpoint
+from router.encoder.latest import LatestVectors
 from router.encoder.llama import Llama
-from router.encoder.text import readable, surplus
+from router.encoder.text import readable, windows
 from router.errors import EncoderError
 
 FOLDER = Path(__file__).parent / "bundled_model"
-MAX_TOKENS = 256  # of a longer prompt, its head and tail
+MAX_TOKENS = 256  # of a window
 CHARS_PER_TOKEN = 16  # a longer prompt is cut before it is tokenized
 TOKENS_TOGETHER = 2_048
-N_KEPT = 4_096  # latest prompts' vectors
-FEW = 64  # prompts, which are looked up among the latest; a training's would only drive those out
 
 
 class BundledEncoder:
-    """Encodes prompts as the mean last state of the bundled model, and keeps the latest prompts' vectors."""
+    """Encodes prompts as the mean last state of the bundled model, and keeps the latest prompts' vectors.
+
+    A prompt of more than `max_tokens` is read as the mean of at most `n_windows` windows; one window is head and tail.
+    """
 
     depends_on_logs = False
     is_light = False
 
-    def __init__(self, folder: Path = FOLDER, max_tokens: int = MAX_TOKENS) -> None:
+    def __init__(self, folder: Path = FOLDER, max_tokens: int = MAX_TOKENS, n_windows: int = 1) -> None:
         self.max_tokens = max_tokens
+        self.n_windows = n_windows
         self._checkpoint = Checkpoint.find(folder)
         self._llama = Llama.read(self._checkpoint.folder)
         self._tokenizer = Tokenizer.from_file(str(self._checkpoint.folder / "tokenizer.json"))
-        self._kept: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
-        self._lock = Lock()
+        self._latest = LatestVectors(self.compute)
         self._pools = ThreadpoolController()
 
     @classmethod
@@ -52,7 +51,7 @@ class BundledEncoder:
         saved = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
         if "fingerprint" not in saved:
             raise EncoderError(f"{folder / 'encoder.json'} lacks fingerprint; train again")
-        encoder = cls()
+        encoder = cls(n_windows=saved.get("n_windows", 1))
         if encoder.fingerprint != saved["fingerprint"]:
             raise EncoderError(
                 f"the artifact was trained with the bundled encoder {saved['fingerprint']}, and this release comes "
@@ -62,7 +61,7 @@ class BundledEncoder:
 
     def save(self, folder: Path) -> None:
         """Write encoder.json, which names it by its content."""
-        saved = {"kind": "bundled", "fingerprint": self.fingerprint}
+        saved = {"kind": "bundled", "n_windows": self.n_windows, "fingerprint": self.fingerprint}
         (folder / "encoder.json").write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
 
     @property
@@ -72,52 +71,43 @@ class BundledEncoder:
     @cached_property
     def fingerprint(self) -> str:
         """Name the encoder by what defines its vectors: 16 hexadecimal digits."""
-        named = f"bundled 1, {self.max_tokens} tokens, {self._checkpoint.fingerprint()}"
+        read = f"{self.max_tokens} tokens" + (f" in each of {self.n_windows} windows" if self.n_windows > 1 else "")
+        named = f"bundled 1, {read}, {self._checkpoint.fingerprint()}"
         return hashlib.sha256(named.encode()).hexdigest()[:16]
 
     def encode(self, prompts: Sequence[str]) -> Vectors:
         """Encode prompts as an array of shape (n_prompts, dim); a few are looked up among the latest first."""
-        if len(prompts) > FEW:
-            return self.compute(prompts)
-        with self._lock:
-            known = {prompt: self._kept[prompt] for prompt in prompts if prompt in self._kept}
-        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
-        known |= zip(missing, self.compute(missing), strict=True)
-        with self._lock:
-            for prompt in prompts:
-                self._kept[prompt] = known[prompt]
-                self._kept.move_to_end(prompt)
-            while len(self._kept) > N_KEPT:
-                self._kept.popitem(last=False)
-        return np.array([known[prompt] for prompt in prompts], dtype=np.float32).reshape(len(prompts), self.dim)
+        return self._latest.encode(prompts)
 
     def compute(self, prompts: Sequence[str]) -> Vectors:
         """Encode prompts anew; a prompt without text is all zeros."""
         vectors = np.zeros((len(prompts), self.dim), dtype=np.float32)  # (N, D)
         tokens = [self.tokenize(prompt) for prompt in prompts]
+        read = [(row, window) for row, parts in enumerate(tokens) for window in parts]
         with self._pools.limit(limits=1, user_api="blas"):  # so small products gain nothing from more
-            for rows in _together([len(row) for row in tokens]):
-                vectors[rows] = self._llama.means([tokens[row] for row in rows])
+            for some in _together([len(window) for _, window in read]):
+                means = self._llama.means([read[i][1] for i in some])
+                for i, mean in zip(some, means, strict=True):
+                    row, window = read[i]
+                    vectors[row] += np.float32(len(window) / sum(map(len, tokens[row]))) * mean
         return vectors
 
-    def tokenize(self, prompt: str) -> list[int]:
-        """Tokenize, and cut the middle out of what is too long."""
-        text = readable(prompt, self.max_tokens * CHARS_PER_TOKEN)
+    def tokenize(self, prompt: str) -> list[list[int]]:
+        """Tokenize into windows, and cut the middle out of what is too long for them."""
+        text = readable(prompt, self.n_windows * self.max_tokens * CHARS_PER_TOKEN)
         tokens: list[int] = self._tokenizer.encode_batch_fast([text])[0].ids if text.strip() else []
-        del tokens[surplus(len(tokens), self.max_tokens)]
-        return tokens
+        return windows(tokens, self.max_tokens, self.n_windows)
 
 
 def _together(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Group rows into batches of a bounded number of tokens; rows without a token are left out."""
+    """Group windows into batches of a bounded number of tokens."""
     batch: list[int] = []
     size = 0
-    for row, length in enumerate(lengths):
+    for i, length in enumerate(lengths):
         if batch and size + length > TOKENS_TOGETHER:
             yield batch
             batch, size = [], 0
-        if length:
-            batch.append(row)
-            size += length
+        batch.append(i)
+        size += length
     if batch:
         yield batch

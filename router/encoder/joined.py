@@ -50,9 +50,9 @@ class JoinedEncoder:
         self.parts = tuple(parts)
 
     @classmethod
-    def fit(cls, prompts: Sequence[str], bundled_share: float = BUNDLED_SHARE) -> "JoinedEncoder":
+    def fit(cls, prompts: Sequence[str], bundled_share: float = BUNDLED_SHARE, n_windows: int = 1) -> "JoinedEncoder":
         """Fit LSA on training prompts, and the centres of both on some of them."""
-        lsa, bundled = LsaEncoder.fit(prompts), BundledEncoder()
+        lsa, bundled = LsaEncoder.fit(prompts), BundledEncoder(n_windows=n_windows)
         some = [prompts[i] for i in np.unique(np.linspace(0, len(prompts) - 1, N_CENTRE).astype(int))]
         shares: list[tuple[Encoder, float]] = [(lsa, 1 - bundled_share), (bundled, bundled_share)]
         return cls([Part(encoder, encoder.encode(some).mean(axis=0), share) for encoder, share in shares])

@@ -24,32 +24,47 @@ from transformers.utils.logging import set_tqdm_hook
 
 from router.encoder.base import Vectors
 from router.encoder.checkpoint import Checkpoint
+from router.encoder.latest import LatestVectors
 from router.encoder.pooling import pool
-from router.encoder.text import readable, surplus
+from router.encoder.text import readable, surplus, windows
 from router.errors import EncoderError
 
 MAX_TOKENS = 512  # as LLM2Vec was trained
 CHARS_PER_TOKEN = 16  # a longer prompt is cut before it is tokenized
 TOKENS_PER_BATCH = 8_192
+PADDED = 2  # no row of a batch is more than so many times as long as another,
+SHORT = 32  # unless it has no more tokens than this
 MOVED = 1e-6  # relative to the state; a causal model's first state does not move at all
 
 PaddingSide = Literal["left", "right"]
 
 
 class Llm2VecEncoder:
-    """Encodes prompts as the pooled last hidden states of a bidirectional decoder, in float32; their mean as a rule."""
+    """Encodes prompts as the pooled last hidden states of a bidirectional decoder; their mean as a rule.
+
+    A prompt of more than `max_tokens` is read as the mean of at most `n_windows` windows, weighted by their tokens; one
+    window is head and tail. The latest prompts' vectors are kept.
+    """
 
     depends_on_logs = False
     is_light = False
 
     def __init__(
-        self, checkpoint: Checkpoint, tokenizer: Any, model: Any, max_tokens: int, padding_side: PaddingSide = "right"
+        self,
+        checkpoint: Checkpoint,
+        tokenizer: Any,
+        model: Any,
+        max_tokens: int,
+        padding_side: PaddingSide = "right",
+        n_windows: int = 1,
     ) -> None:
         self.max_tokens = max_tokens
+        self.n_windows = n_windows
         self.padding_side: PaddingSide = padding_side
         self._checkpoint = checkpoint
         self._tokenizer = tokenizer
         self._model = model
+        self._latest = LatestVectors(self.compute)
         instruction = checkpoint.instruction
         self._n_instruction = len(tokenizer(instruction, verbose=False)["input_ids"]) if instruction else 0
         if 2 * self._n_instruction > max_tokens:
@@ -61,6 +76,7 @@ class Llm2VecEncoder:
         path: Path,
         *,
         max_tokens: int = MAX_TOKENS,
+        n_windows: int = 1,
         device: str = "cpu",
         attention: str | None = None,
         padding_side: PaddingSide = "right",
@@ -89,7 +105,8 @@ class Llm2VecEncoder:
         if "position_ids" not in inspect.signature(model.forward).parameters:
             raise EncoderError(f"{type(model).__name__} takes no position_ids, so that padding would move its vectors")
         positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_tokens
-        encoder = cls(checkpoint, tokenizer, model.to(device).eval(), min(max_tokens, positions), padding_side)
+        width = min(max_tokens, positions)
+        encoder = cls(checkpoint, tokenizer, model.to(device).eval(), width, padding_side, n_windows)
         encoder.refuse_causal()
         return encoder
 
@@ -99,13 +116,14 @@ class Llm2VecEncoder:
         saved = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
         if absent := {"path", "max_tokens", "fingerprint"} - set(saved):
             raise EncoderError(f"{folder / 'encoder.json'} lacks {', '.join(sorted(absent))}; train again")
-        found = _fingerprint(Checkpoint.find(Path(saved["path"])), saved["max_tokens"])
+        n_windows = saved.get("n_windows", 1)
+        found = _fingerprint(Checkpoint.find(Path(saved["path"])), saved["max_tokens"], n_windows)
         if found != saved["fingerprint"]:
             raise EncoderError(
                 f"the checkpoint at {saved['path']} has changed since the artifact was trained: its fingerprint is "
                 f"{found}, was {saved['fingerprint']}; put the old one back or train again"
             )
-        encoder = cls.load(Path(saved["path"]), max_tokens=saved["max_tokens"])
+        encoder = cls.load(Path(saved["path"]), max_tokens=saved["max_tokens"], n_windows=n_windows)
         encoder.fingerprint = found  # gigabytes are read once
         return encoder
 
@@ -115,6 +133,7 @@ class Llm2VecEncoder:
             "kind": "llm2vec",
             "path": str(self._checkpoint.root),
             "max_tokens": self.max_tokens,
+            "n_windows": self.n_windows,
             "fingerprint": self.fingerprint,
         }
         (folder / "encoder.json").write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
@@ -126,17 +145,25 @@ class Llm2VecEncoder:
     @cached_property
     def fingerprint(self) -> str:
         """Name the encoder by what defines its vectors: 16 hexadecimal digits."""
-        return _fingerprint(self._checkpoint, self.max_tokens)
+        return _fingerprint(self._checkpoint, self.max_tokens, self.n_windows)
+
+    def encode(self, prompts: Sequence[str]) -> Vectors:
+        """Encode prompts as an array of shape (n_prompts, dim); a few are looked up among the latest first."""
+        return self._latest.encode(prompts)
 
     @torch.inference_mode()
-    def encode(self, prompts: Sequence[str]) -> Vectors:
-        """Encode prompts as an array of shape (n_prompts, dim); a prompt without a token is all zeros."""
+    def compute(self, prompts: Sequence[str]) -> Vectors:
+        """Encode prompts anew; a prompt without a token is all zeros."""
         vectors = np.zeros((len(prompts), self.dim), dtype=np.float32)  # (N, D)
         tokens = [self._tokenize(prompt) for prompt in prompts]
-        for rows in _batches([len(row) for row in tokens]):
-            mask, states = self._states([tokens[row] for row in rows], self.padding_side)  # (B, T), (B, T, D)
+        read = [(row, window) for row, parts in enumerate(tokens) for window in parts]
+        for some in _batches([len(window) for _, window in read]):
+            mask, states = self._states([read[i][1] for i in some], self.padding_side)  # (B, T), (B, T, D)
             counted = mask & (mask.cumsum(dim=1) > self._n_instruction)  # (B, T)
-            vectors[rows] = pool(states, counted, self._checkpoint.pooling).float().cpu().numpy()
+            means = pool(states, counted, self._checkpoint.pooling).float().cpu().numpy()  # (B, D)
+            for i, mean in zip(some, means, strict=True):
+                row, window = read[i]
+                vectors[row] += np.float32(len(window) / sum(map(len, tokens[row]))) * mean
         return vectors
 
     @torch.inference_mode()
@@ -166,16 +193,28 @@ class Llm2VecEncoder:
         mask, states = self._states(tokens, side)
         return states[0, int(mask[0].int().argmax())]
 
-    def _tokenize(self, prompt: str) -> list[int]:
-        """Tokenize with the checkpoint's special tokens, and cut the middle out of what is too long."""
-        text = readable(prompt, self.max_tokens * CHARS_PER_TOKEN)
+    def _tokenize(self, prompt: str) -> list[list[int]]:
+        """Tokenize into windows, and cut the middle out of what is too long for them.
+
+        Each has the checkpoint's special tokens and the instruction; one window alone is cut with them.
+        """
+        text = readable(prompt, self.n_windows * self.max_tokens * CHARS_PER_TOKEN)
         if not text.strip() and self._n_instruction:
             return []
         tokens: list[int] = self._tokenizer(
             self._checkpoint.instruction + text, padding=False, truncation=False, verbose=False
         )["input_ids"]
-        del tokens[surplus(len(tokens), self.max_tokens)]
-        return tokens
+        if len(tokens) <= self.max_tokens or self.n_windows == 1:
+            del tokens[surplus(len(tokens), self.max_tokens)]
+            return [tokens] if tokens else []
+        special = set(self._tokenizer.all_special_ids)
+        start, end = self._n_instruction, len(tokens)
+        while start < end and tokens[start] in special:
+            start += 1
+        while end > start and tokens[end - 1] in special:
+            end -= 1
+        width = max(1, self.max_tokens - start - (len(tokens) - end))
+        return [tokens[:start] + part + tokens[end:] for part in windows(tokens[start:end], width, self.n_windows)]
 
     def _states(self, tokens: Sequence[list[int]], side: PaddingSide) -> tuple[Tensor, Tensor]:
         """Run the model on one padded batch: its mask of shape (B, T), and the last states of shape (B, T, D)."""
@@ -208,10 +247,11 @@ def no_progress_bars() -> Iterator[None]:
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Group rows of similar length into batches of a bounded size; rows without a token are left out."""
+    """Group rows of similar length into batches of a bounded size, so that a long one does not pad the short."""
     batch: list[int] = []
-    for row in sorted((row for row, length in enumerate(lengths) if length), key=lambda row: (lengths[row], row)):
-        if batch and (len(batch) + 1) * lengths[row] > TOKENS_PER_BATCH:
+    for row in sorted(range(len(lengths)), key=lambda row: (lengths[row], row)):
+        padded = batch and lengths[row] > max(PADDED * lengths[batch[0]], SHORT)
+        if padded or (batch and (len(batch) + 1) * lengths[row] > TOKENS_PER_BATCH):
             yield batch
             batch = []
         batch.append(row)
@@ -219,7 +259,8 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield batch
 
 
-def _fingerprint(checkpoint: Checkpoint, max_tokens: int) -> str:
+def _fingerprint(checkpoint: Checkpoint, max_tokens: int, n_windows: int) -> str:
     after = f" after {checkpoint.instruction!r}" if checkpoint.instruction else ""
-    named = f"llm2vec 1, {checkpoint.pooling} pooling{after}, {max_tokens} tokens, float32, {checkpoint.fingerprint()}"
+    read = f"{max_tokens} tokens" + (f" in each of {n_windows} windows" if n_windows > 1 else "")
+    named = f"llm2vec 1, {checkpoint.pooling} pooling{after}, {read}, float32, {checkpoint.fingerprint()}"
     return hashlib.sha256(named.encode()).hexdigest()[:16]

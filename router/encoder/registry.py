@@ -4,12 +4,15 @@ Each is imported only when it is used, so that serving LSA never pays for transf
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from router.encoder.base import Encoder
 from router.errors import EncoderError
+
+WINDOWS = re.compile(r"#windows=([1-9][0-9]?)$")  # of a long prompt, at the end of a spec
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Kind:
 
 def fit_encoder(spec: str, prompts: Sequence[str]) -> Encoder:
     """Make the encoder that `spec` asks for, fitted on the training prompts where its kind is fitted at all."""
-    name, _, argument = spec.partition(":")
+    name = re.split("[:#]", spec, maxsplit=1)[0]
+    argument = spec[len(name) :].removeprefix(":")
     if name not in KINDS:
         valid = ", ".join(kind.usage for kind in KINDS.values())
         raise EncoderError(f"no encoder is called {spec!r}; valid are {valid}")
@@ -48,6 +52,12 @@ def _takes_no_path(what: str, argument: str, instead: str) -> None:
         raise EncoderError(f"{what} takes no path, got {argument!r}: say {instead}")
 
 
+def _n_windows(argument: str) -> int:
+    """How many windows of a long prompt to read, one where nothing is said."""
+    asked = WINDOWS.search(argument)
+    return int(asked[1]) if asked else 1
+
+
 def _fit_lsa(prompts: Sequence[str], argument: str) -> Encoder:
     from router.encoder.lsa import LsaEncoder
 
@@ -66,7 +76,7 @@ def _load_llm2vec(_prompts: Sequence[str], argument: str) -> Encoder:
 
     if not argument:
         raise EncoderError("llm2vec needs the folder of a checkpoint: say `llm2vec:PATH`")
-    return Llm2VecEncoder.load(Path(argument))
+    return Llm2VecEncoder.load(Path(WINDOWS.sub("", argument)), n_windows=_n_windows(argument))
 
 
 def _open_llm2vec(folder: Path) -> Encoder:
@@ -78,8 +88,8 @@ def _open_llm2vec(folder: Path) -> Encoder:
 def _load_bundled(_prompts: Sequence[str], argument: str) -> Encoder:
     from router.encoder.bundled import BundledEncoder
 
-    _takes_no_path("the bundled encoder", argument, "`bundled`, or `llm2vec:PATH`")
-    return BundledEncoder()
+    _takes_no_path("the bundled encoder", WINDOWS.sub("", argument), "`bundled`, or `llm2vec:PATH`")
+    return BundledEncoder(n_windows=_n_windows(argument))
 
 
 def _open_bundled(folder: Path) -> Encoder:
@@ -91,8 +101,8 @@ def _open_bundled(folder: Path) -> Encoder:
 def _fit_joined(prompts: Sequence[str], argument: str) -> Encoder:
     from router.encoder.joined import JoinedEncoder
 
-    _takes_no_path("lsa+bundled", argument, "`lsa+bundled`")
-    return JoinedEncoder.fit(prompts)
+    _takes_no_path("lsa+bundled", WINDOWS.sub("", argument), "`lsa+bundled`")
+    return JoinedEncoder.fit(prompts, n_windows=_n_windows(argument))
 
 
 def _open_joined(folder: Path) -> Encoder:
