@@ -17,6 +17,7 @@ from data.queries import decisions
 from data.store import set_model
 from router.app import create_app
 from router.artifact import Artifact, Manifest, write_artifact
+from router.encoder.base import Encoder
 from router.encoder.lsa import LsaEncoder
 from router.forest import Forest
 from router.loopback import serve_in_thread
@@ -31,9 +32,11 @@ A_SUM = "what is two plus three numbers"
 A_POEM = "a poem about the sea"
 
 
-def planted_artifact(root: Path, p_correct: dict[str, tuple[float, float]], seed: int = 0) -> Artifact:
+def planted_artifact(
+    root: Path, p_correct: dict[str, tuple[float, float]], seed: int = 0, encoder: Encoder | None = None
+) -> Artifact:
     """An artifact that forecasts, for each model, about one P(correct) on a sum and another on a poem."""
-    encoder = LsaEncoder.fit([*SUMS, *POEMS] * 3)
+    encoder = encoder or LsaEncoder.fit([*SUMS, *POEMS] * 3)
     vectors, surface = encoder.encode([A_SUM, A_POEM]), describe([A_SUM, A_POEM])  # (2, D), (2, n_surface)
     features = measure_features(vectors, surface)
     points = features(vectors, surface)
