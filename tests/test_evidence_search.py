@@ -17,7 +17,8 @@ UNCLUSTERED = 100.0  # the spread at which nothing is left of the clusters
 
 def directions(array: NDArray[np.floating]) -> Vectors:
     """Rows of unit length."""
-    return (array / np.linalg.norm(array, axis=1, keepdims=True)).astype(np.float32)
+    unit: Vectors = (array / np.linalg.norm(array, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def clustered(n: int, spread: float, seed: int = 0) -> Vectors:
