@@ -91,7 +91,10 @@ def test_batch_equals_single_to_the_bit(encoder: LsaEncoder) -> None:
 
 
 @given(
-    st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from(" \n\t\v\x1c\\.1ab\u00a0\u0301\u00a8\u2003ﬁ中ａ")), max_size=60)
+    st.text(
+        st.one_of(st.characters(codec="utf-8"), st.sampled_from(" \n\t\v\x1c\\.1ab\u00a0\u0301\u00a8\u2003ﬁ中ａ")),
+        max_size=60,
+    )
 )
 def test_word_by_word_has_the_tokens_of_the_whole(encoder: LsaEncoder, text: str) -> None:
     tokenizer = encoder._tokenizer
