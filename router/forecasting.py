@@ -5,6 +5,8 @@ short prompts are forecast where they arrive: handing so little work to a thread
 to a thread of its own, and what comes while that is busy waits and goes together next.
 
 None waits longer than the deadline: it gets what is usual, and what its forecast would still take is spared or dropped.
+Where more comes than can be forecast, as many as can be are in time: what goes together is kept small by how fast the
+last ones were, and who would be late all the same is passed over.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TypeVar, TypeVarTuple
 
 from router.artifact import Artifact
@@ -27,6 +30,9 @@ Arguments = TypeVarTuple("Arguments")
 MAX_TOGETHER = 32
 LIGHT_CHARS = 4_000  # about a millisecond of work on the event loop, for all prompts of one turn together
 DEADLINE_S = 1.0
+SHARE = 0.25  # of the deadline, for what goes to the thread together
+CHARS_PER_TOKEN = 8  # a longer prompt is cut by its encoder
+FADING = 0.8  # how much of the earlier pace is kept at each new one
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,11 @@ class _Waiting:
     artifact: Artifact
     text: str
     done: asyncio.Future[Forecast]
+    due: float
+
+    @property
+    def n_chars(self) -> int:
+        return min(len(self.text), self.artifact.encoder.max_tokens * CHARS_PER_TOKEN)
 
 
 class Forecasting:
@@ -42,6 +53,8 @@ class Forecasting:
     def __init__(self, deadline_s: float = DEADLINE_S) -> None:
         self._deadline_s = deadline_s
         self._failure: str | None = None
+        self._ran_s = 0.0  # of late, in the thread,
+        self._ran_chars = 0.0  # for so many
         self._waiting: deque[_Waiting] = deque()
         self._due = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
@@ -64,9 +77,9 @@ class Forecasting:
         Past the deadline, or where the encoder fails, it is what is usual, and says why.
         """
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(artifact, text, loop.create_future())
+        waiting = _Waiting(artifact, text, loop.create_future(), loop.time() + self._deadline_s)
         self._waiting.append(waiting)
-        deadline = loop.call_later(self._deadline_s, self._give_up, waiting)
+        deadline = loop.call_at(waiting.due, self._give_up, waiting)
         if not self._due:
             self._due = True
             loop.call_soon(self._gather, 1)
@@ -84,26 +97,37 @@ class Forecasting:
 
     def _next(self) -> None:
         """Forecast what waits, here or in the thread, until nothing does."""
-        while together := self._together():
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            together = self._together(loop.time())
+            if not together:
+                continue
             if together[0].artifact.encoder.is_light and sum(len(one.text) for one in together) <= LIGHT_CHARS:
                 self._settle(together, _forecasts(together))
                 continue
-            running = asyncio.get_running_loop().run_in_executor(self._thread, _forecasts, together)
+            running = loop.run_in_executor(self._thread, _timed_forecasts, together)
             running.add_done_callback(lambda ran, together=together: self._ran(together, ran))  # type: ignore[misc]
             return
         self._due = False
 
-    def _together(self) -> list[_Waiting]:
-        """Take the first that waits and those behind it that the same artifact forecasts; who is done is left out."""
+    def _together(self, now: float) -> list[_Waiting]:
+        """Take the first that waits and those behind it that the same artifact forecasts, as many as the share allows.
+
+        Who is done is left out, and who would be late.
+        """
         together: list[_Waiting] = []
+        share_s, pace_s = SHARE * self._deadline_s, self._ran_s / max(self._ran_chars, 1.0)
+        expected_s = 0.0
         while self._waiting and len(together) < MAX_TOGETHER:
-            if self._waiting[0].done.done():  # its client left, or it was late
-                self._waiting.popleft()
-            elif together and self._waiting[0].artifact is not together[0].artifact:
-                break
-            else:
-                together.append(self._waiting.popleft())
-        return together
+            first = self._waiting[0]
+            if not first.done.done():  # else its client left, or it was late
+                longer_s = expected_s + pace_s * first.n_chars
+                if together and (longer_s > share_s or first.artifact is not together[0].artifact):
+                    break
+                expected_s = min(longer_s, share_s)
+                together.append(first)
+            self._waiting.popleft()
+        return [one for one in together if now + expected_s <= one.due]
 
     def _give_up(self, late: _Waiting) -> None:
         if not late.done.done():
@@ -111,12 +135,15 @@ class Forecasting:
         while self._waiting and self._waiting[0].done.done():  # those that came first are late first
             self._waiting.popleft()
 
-    def _ran(self, together: Sequence[_Waiting], ran: "asyncio.Future[list[Forecast | Exception]]") -> None:
+    def _ran(self, together: Sequence[_Waiting], ran: "asyncio.Future[_Timed]") -> None:
         if ran.cancelled():  # the service closes
             for one in together:
                 one.done.cancel()
         else:
-            self._settle(together, ran.result())
+            timed = ran.result()
+            self._ran_s = FADING * self._ran_s + timed.seconds
+            self._ran_chars = FADING * self._ran_chars + sum(one.n_chars for one in together)
+            self._settle(together, timed.forecasts)
         self._next()
 
     def _settle(self, together: Sequence[_Waiting], results: Sequence[Forecast | Exception]) -> None:
@@ -138,6 +165,17 @@ class Forecasting:
         if failure != self._failure:
             logger.warning("the encoder fails, prompts are not forecast: %s", failure)
         self._failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    forecasts: list[Forecast | Exception]
+    seconds: float
+
+
+def _timed_forecasts(together: Sequence[_Waiting]) -> _Timed:
+    started = perf_counter()
+    return _Timed(_forecasts(together), perf_counter() - started)
 
 
 def _forecasts(together: Sequence[_Waiting]) -> list[Forecast | Exception]:

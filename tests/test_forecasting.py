@@ -24,6 +24,7 @@ class Watched:
 
     encoder: LsaEncoder
     is_light: bool = True
+    max_tokens: int = 4_096
     failure: type[Exception] = ValueError
     held: Event | None = None
     asked: list[list[str]] = field(default_factory=list)
@@ -157,6 +158,31 @@ async def test_a_batch_that_fails_late_is_not_tried_again_one_by_one(artifact: A
         forecasting._deadline_s = 10
         assert (await forecasting.forecast(serving, A_POEM)).doubt is None
         assert encoder.asked == [[A_SUM, BROKEN], [A_POEM]]
+    finally:
+        encoder.held.set()
+        forecasting.close()
+
+
+async def test_what_goes_together_takes_a_share_of_the_deadline_and_who_would_be_late_is_passed_over(
+    artifact: Artifact, encoder: Watched
+) -> None:
+    encoder.is_light, encoder.max_tokens, encoder.held = False, 16, Event()
+    serving = watched(artifact, encoder)
+    forecasting = Forecasting(deadline_s=100)
+    try:
+        running = asyncio.create_task(forecasting.forecast(serving, A_POEM))
+        await asyncio.sleep(0.01)  # it is held in the thread
+        forecasting._deadline_s = 0.5
+        short_of_time = asyncio.create_task(forecasting.forecast(serving, "x" * 90))
+        await asyncio.sleep(0.01)
+        forecasting._deadline_s = 100
+        others = [asyncio.create_task(forecasting.forecast(serving, "y" * n)) for n in (100, 1_000, 110, 100, 30)]
+        await asyncio.sleep(0.01)
+        forecasting._ran_s, forecasting._ran_chars = 1e6, 1e7  # 0.1 s a character that is read; the share is 25 s
+        encoder.held.set()
+        await asyncio.gather(running, *others)
+        assert [[len(text) for text in texts] for texts in encoder.asked[1:]] == [[100], [1_000, 110], [100, 30]]
+        assert (await short_of_time).doubt == LATE
     finally:
         encoder.held.set()
         forecasting.close()
