@@ -22,6 +22,7 @@ from training.cost_error import cost_error
 from training.costs import FittedLengths, fit_lengths
 from training.dataset import Correctness, require_every_split
 from training.fit import Fitted, fit_scorer
+from training.learned_outcomes import leave_out_learned
 from training.metrics import (
     Cells,
     auc,
@@ -110,9 +111,10 @@ def evaluate_folder(
     require_every_split(data)
     on_progress(f"encoding {data.n_questions:,} questions with {encoder_spec}")
     encoder = fit_encoder(encoder_spec, [data.prompts[row] for row in data.part("train")])
-    protocol = {"path": str(path), "split": split, "encoder": encoder_spec}
+    left = leave_out_learned(data, encoder_spec)
+    protocol = {"path": str(path), "split": split, "encoder": encoder_spec, "n_left_out": left.n_left_out}
     vectors = encoder.encode(data.prompts)
-    return compare(data, vectors, seed=seed, protocol=protocol, on_progress=on_progress).figures
+    return compare(left.data, vectors, seed=seed, protocol=protocol, on_progress=on_progress).figures
 
 
 def hide_test(data: Correctness) -> Correctness:

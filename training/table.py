@@ -62,6 +62,8 @@ def _notes(figures: dict[str, Any]) -> list[str]:
         if name != default
     ]
     notes.append("¹ is told the question's benchmark; the others see its prompt alone")
+    if n := figures["protocol"].get("n_left_out"):
+        notes.append(f"{n:,} questions were left out of the fit: the encoder has learned from their outcomes")
     routing = ours.get("routing")
     if routing is None:
         notes.append("routing: not counted, too few models answered 95% of the train questions")

@@ -26,6 +26,7 @@ from training.dataset import Correctness, require_every_split
 from training.errors import TrainingError
 from training.evaluate import QUICK_BASELINES, compare
 from training.fit import Fitted
+from training.learned_outcomes import leave_out_learned
 from training.pace import fit_pace
 from training.routing import mean_output_tokens
 from training.vectors import question_vectors
@@ -62,13 +63,14 @@ def _train(engine: Engine, artifacts_root: Path, encoder_spec: str, seed: int, o
     data = read_correctness(engine)
     on_progress(f"encoding {data.n_questions:,} questions with {encoder_spec}")
     encoder = fit_encoder(encoder_spec, [data.prompts[row] for row in data.part("train")])
+    left = leave_out_learned(data, encoder_spec)
     vectors = question_vectors(engine, encoder, data, on_progress)
     comparison = compare(
-        data,
+        left.data,
         vectors,
         seed=seed,
         methods=QUICK_BASELINES,
-        protocol={"split": "stored", "encoder": encoder_spec},
+        protocol={"split": "stored", "encoder": encoder_spec, "n_left_out": left.n_left_out},
         on_progress=on_progress,
     )
     on_progress("writing the artifact")

@@ -14,19 +14,21 @@ from typing import Any
 import torch
 
 from training.errors import TrainingError
+from training.learned_outcomes import save_learned
 from training.llm2vec.batches import Batches, Size
 from training.llm2vec.checkpoint_folders import export, open_model, open_tokenizer, save_model
 from training.llm2vec.corpus import Corpus, documentation, generated_questions, read_texts
 from training.llm2vec.latent import latent_embeddings
 from training.llm2vec.loop import SAVE_EVERY_S, OnStage, Schedule, no_bars, run_steps
 from training.llm2vec.objectives import Mntp, SimCse, causal
+from training.llm2vec.outcomes import Answered, outcome_stage
 from training.llm2vec.stages import Evaluation, Run, Stage
 from training.llm2vec.tokenizer import VOCABULARY, mask_token_of, pad_token_of, tokenize, train_tokenizer
 
 SERVED_TOKENS = 256  # of a longer prompt, its head and tail
 N_TRIAL = 4  # steps timed to plan the rest
 N_EVALUATED = 200  # held-out texts
-SHARES = {"causal": 0.45, "mntp": 0.5, "simcse": 0.05}  # of the time
+SHARES = {"causal": 0.45, "mntp": 0.5, "simcse": 0.05, "outcomes": 0.2}  # of the time, relative to one another
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,9 @@ class Settings:
     simcse_rows: int = 32
     simcse_tokens: int = 64
     simcse_dropout: float = 0.3
+    outcome_rate: float = 5e-4
+    outcome_rows: int = 32
+    outcome_tokens: int = 64
     seed: int = 0
 
 
@@ -66,12 +71,14 @@ class Steps:
     causal: int
     mntp: int
     simcse: int
+    outcomes: int = 0
 
 
 def bundle(
     out: Path,
     *,
     texts: Sequence[Path] = (),
+    answered: Answered | None = None,
     minutes: float = 40,
     steps: Steps | None = None,
     settings: Settings | None = None,
@@ -81,17 +88,18 @@ def bundle(
 ) -> dict[str, Any]:
     """Make the encoder in `out`; its figures, also written to out/training.json.
 
-    steps: None plans as many as fit into the minutes on this machine. The same steps, texts and settings give the
-    same encoder.
+    answered: questions whose outcomes it learns from at last, if any; out/learned_outcomes.json lists them, and no
+    forecaster is fitted on them. steps: None plans as many as fit into the minutes on this machine. The same steps,
+    texts, outcomes and settings give the same encoder.
     """
     settings = settings or Settings()
     work = out / "work"
     corpus = _read_corpus(texts, settings)
-    named = _fingerprint(corpus, settings)
+    named = _fingerprint(corpus, settings, answered)
     _start(work, corpus, settings)
     tokenizer = open_tokenizer(work / "start")
     sequences = tokenize(tokenizer, corpus.texts)
-    stages_of = _Recipe(tokenizer, sequences, settings)
+    stages_of = _Recipe(tokenizer, sequences, settings, answered)
     steps = _planned(work / "plan.json", named, lambda: steps or _plan(work, stages_of, minutes, device))
     stages = stages_of(steps)
     masking = Mntp(mask_token_of(tokenizer), settings.masked)
@@ -99,6 +107,8 @@ def bundle(
     run = Run(work, tokenizer, evaluation, device, settings.seed, on_stage, save_every_s)
     last = run.stages(work / "start", stages)
     model = open_model(last, "cpu")
+    for folder in (last, out):
+        save_learned(folder, answered.hashes if answered else ())
     export(model, tokenizer, out, pooling="mean", max_tokens=SERVED_TOKENS, dtype=torch.bfloat16)
     figures = {
         "steps": asdict(steps),
@@ -107,6 +117,7 @@ def bundle(
             {"name": s.name, "licence": s.licence, "n_texts": len(s.texts), "n_characters": s.n_characters}
             for s in corpus.sources
         ],
+        "n_questions_with_outcomes": len(answered.prompts) if answered else 0,
         "n_parameters": sum(parameter.numel() for parameter in model.base_model.parameters()),
         "stages": run.figures(stages),
     }
@@ -121,6 +132,7 @@ class _Recipe:
     tokenizer: Any
     sequences: list[list[int]]
     settings: Settings
+    answered: Answered | None = None
 
     def __call__(self, steps: Steps) -> list[Stage]:
         s = self.settings
@@ -128,7 +140,7 @@ class _Recipe:
         masked = self._batches(Size(s.batch_tokens, s.batch_tokens), s.n_tokens, 1)
         paired = self._batches(Size(s.simcse_rows * s.simcse_tokens, s.simcse_rows), s.simcse_tokens, 2)
         masking = Mntp(mask_token_of(self.tokenizer), s.masked)
-        return [
+        stages = [
             Stage("random", causal, reading, self._schedule(0), bidirectional=False),
             Stage("causal", causal, reading, self._schedule(steps.causal), bidirectional=False),
             Stage("bidirectional", causal, reading, self._schedule(0)),
@@ -141,6 +153,13 @@ class _Recipe:
                 attention_dropout=s.simcse_dropout,
             ),
         ]
+        if self.answered:
+            schedule = Schedule(steps.outcomes, s.outcome_rate, n_warmup=min(10, steps.outcomes))
+            size = Size(s.outcome_rows * s.outcome_tokens, s.outcome_rows)
+            seed = s.seed * 10 + 3
+            of = outcome_stage(self.answered, self.tokenizer, schedule, size, max_tokens=s.outcome_tokens, seed=seed)
+            stages.append(of)
+        return stages
 
     def _batches(self, size: Size, n_tokens: int, stage: int) -> Batches:
         s = self.settings
@@ -202,18 +221,20 @@ def _planned(path: Path, named: str, plan: Callable[[], Steps]) -> Steps:
 def _plan(work: Path, stages_of: _Recipe, minutes: float, device: str) -> Steps:
     """Time a few steps of each stage, and plan as many as its share of the minutes holds."""
     planned = {}
-    for stage in stages_of(Steps(N_TRIAL, N_TRIAL, N_TRIAL)):
-        if stage.schedule.n_steps:
-            model = open_model(work / "start", device)
-            started = time.perf_counter()
-            run_steps(model, stage.objective, stage.batches, stage.schedule, work / "trial" / stage.name, seed=0)
-            seconds = (time.perf_counter() - started) / N_TRIAL
-            planned[stage.name] = max(1, int(minutes * 60 * SHARES[stage.name] / seconds))
+    learning = [stage for stage in stages_of(Steps(*[N_TRIAL] * len(SHARES))) if stage.schedule.n_steps]
+    unit_s = 60 * minutes / sum(SHARES[stage.name] for stage in learning)
+    for stage in learning:
+        model = open_model(work / "start", device)
+        started = time.perf_counter()
+        run_steps(model, stage.objective, stage.batches, stage.schedule, work / "trial" / stage.name, seed=0)
+        seconds = (time.perf_counter() - started) / N_TRIAL
+        planned[stage.name] = max(1, int(unit_s * SHARES[stage.name] / seconds))
     return Steps(**planned)
 
 
-def _fingerprint(corpus: Corpus, settings: Settings) -> str:
+def _fingerprint(corpus: Corpus, settings: Settings, answered: Answered | None) -> str:
     digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
+    digest.update(answered.fingerprint().encode() if answered else b"")
     for text in corpus.texts:
         digest.update(hashlib.sha256(text.encode("utf-8", "replace")).digest())
     return digest.hexdigest()[:16]

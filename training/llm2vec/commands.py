@@ -14,6 +14,22 @@ Text = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
+Logs = Annotated[
+    str | None,
+    typer.Option(
+        help="Learn at last from outcomes, of a long-format folder or a database URL: questions that the same models "
+        "get right come close. `train` and `evaluate` leave the outcomes that were learned from out of their fit.",
+    ),
+]
+LogsShare = Annotated[
+    float,
+    typer.Option(
+        help="Share of the logs' train questions to learn from, near-duplicates together; the forecaster is fitted on "
+        "the others.",
+        min=0.01,
+        max=0.99,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
@@ -31,6 +47,8 @@ def convert(
     out: Annotated[Path, typer.Option(help="Folder for the encoder.")],
     text: Text = None,
     pairs: Annotated[Path | None, typer.Option(help="CSV with anchor and positive: also train on these pairs.")] = None,
+    logs: Logs = None,
+    logs_share: LogsShare = 0.5,
     pooling: Annotated[PoolingName, typer.Option(help="How states become a vector.")] = PoolingName.mean,
     instruction: Annotated[str, typer.Option(help="Put before every prompt in use, and left out of the pooling.")] = "",
     max_tokens: Annotated[int, typer.Option(help="Longest prompt; of a longer one, head and tail.")] = 512,
@@ -41,6 +59,7 @@ def convert(
     ] = False,
     simcse_steps: Annotated[int, typer.Option(help="Steps of unsupervised SimCSE.")] = 1_000,
     pair_steps: Annotated[int, typer.Option(help="Steps on pairs.")] = 1_000,
+    outcome_steps: Annotated[int, typer.Option(help="Steps on the logs' outcomes.")] = 1_000,
     full: Annotated[bool, typer.Option("--full", help="Train all weights instead of LoRA.")] = False,
     device: Device = "auto",
     seed: Seed = 0,
@@ -56,6 +75,7 @@ def convert(
     """
     from training.llm2vec.convert import Settings
     from training.llm2vec.convert import convert as run
+    from training.llm2vec.outcomes import read_answered
     from training.llm2vec.pairs import read_pairs
 
     settings = Settings(
@@ -67,6 +87,7 @@ def convert(
         mntp_steps=mntp_steps,
         simcse_steps=simcse_steps,
         pair_steps=pair_steps,
+        outcome_steps=outcome_steps,
         lora_rank=0 if full else Settings.lora_rank,
         seed=seed,
     )
@@ -76,6 +97,7 @@ def convert(
             out,
             texts=text or (),
             pairs=read_pairs(pairs) if pairs else (),
+            answered=read_answered(logs, logs_share, seed) if logs else None,
             settings=settings,
             device=_device(device),
             on_stage=on_stage,
@@ -86,9 +108,11 @@ def convert(
 def bundle(
     out: Annotated[Path, typer.Option(help="Folder for the encoder.")],
     text: Text = None,
+    logs: Logs = None,
+    logs_share: LogsShare = 0.5,
     minutes: Annotated[float, typer.Option(help="How long to learn on this machine.", min=0.01)] = 40,
     steps: Annotated[
-        str | None, typer.Option(help="Instead of minutes, each stage's steps: CAUSAL,MNTP,SIMCSE.")
+        str | None, typer.Option(help="Instead of minutes, each stage's steps: CAUSAL,MNTP,SIMCSE, with logs OUTCOMES.")
     ] = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -102,17 +126,20 @@ def bundle(
     """
     from training.llm2vec.bundle import Settings, Steps
     from training.llm2vec.bundle import bundle as run
+    from training.llm2vec.outcomes import read_answered
 
     planned = None
     if steps is not None:
         numbers = steps.split(",")
-        if len(numbers) != 3 or not all(number.strip().isdigit() for number in numbers):
-            raise typer.BadParameter(f"{steps!r} is not three numbers such as 900,1500,60", param_hint="--steps")
+        example = "900,1500,60" + (",300" if logs else "")
+        if len(numbers) != len(example.split(",")) or not all(number.strip().isdigit() for number in numbers):
+            raise typer.BadParameter(f"{steps!r} does not read as {example} does", param_hint="--steps")
         planned = Steps(*(int(number) for number in numbers))
     with _bars() as on_stage:
         figures = run(
             out,
             texts=text or (),
+            answered=read_answered(logs, logs_share, seed) if logs else None,
             minutes=minutes,
             steps=planned,
             settings=Settings(seed=seed),

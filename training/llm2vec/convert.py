@@ -1,4 +1,4 @@
-"""The recipe for any decoder-only LLM: bidirectional attention, MNTP, SimCSE, and supervised pairs where there are any.
+"""The recipe for any decoder-only LLM: bidirectional attention, MNTP, SimCSE, then pairs and outcomes if there are any.
 
 The defaults are LLM2Vec's (arXiv 2404.05961, appendix D).
 """
@@ -13,11 +13,13 @@ import torch
 
 from router.encoder.checkpoint import Pooling
 from training.errors import TrainingError
+from training.learned_outcomes import read_learned, save_learned
 from training.llm2vec.batches import Batches, Size
 from training.llm2vec.checkpoint_folders import export, open_model, open_tokenizer
 from training.llm2vec.corpus import Corpus, documentation, generated_questions, read_texts
 from training.llm2vec.loop import SAVE_EVERY_S, OnStage, Schedule, no_bars
 from training.llm2vec.objectives import Mntp, SimCse
+from training.llm2vec.outcomes import Answered, outcome_stage
 from training.llm2vec.pairs import Contrast, Pair
 from training.llm2vec.stages import Evaluation, Run, Stage
 from training.llm2vec.tokenizer import mask_token_of, pad_token_of, tokenize
@@ -46,6 +48,10 @@ class Settings:
     pair_steps: int = 1_000
     pair_rows: int = 64
     pair_rate: float = 2e-4
+    outcome_steps: int = 1_000
+    outcome_rows: int = 64
+    outcome_tokens: int = 128
+    outcome_rate: float = 2e-4
     lora_rank: int = 16
     dtype: str = "bfloat16"
     seed: int = 0
@@ -57,6 +63,7 @@ def convert(
     *,
     texts: Sequence[Path] = (),
     pairs: Sequence[Pair] = (),
+    answered: Answered | None = None,
     settings: Settings | None = None,
     device: str = "cpu",
     on_stage: OnStage = no_bars,
@@ -65,19 +72,24 @@ def convert(
     """Make the checkpoint at `base` an encoder in `out`; its figures, also written to out/training.json.
 
     texts: what to learn from, long-format folders or text files; none takes generated questions and documentation.
-    Run again after an interrupt, it goes on where it stood.
+    answered: questions whose outcomes it learns from at last, if any; out/learned_outcomes.json lists them, and no
+    forecaster is fitted on them. Run again after an interrupt, it goes on where it stood.
     """
     settings = settings or Settings()
     work = out / "work"
     tokenizer = open_tokenizer(base)
     sources = [read_texts(path) for path in texts] or [generated_questions(3_000), *documentation(4_000_000)]
     corpus = Corpus.of(sources)
-    _require_same(work / "settings.json", base, settings, corpus)
-    stages = _stages(tokenizer, tokenize(tokenizer, corpus.texts), pairs, settings)
+    _require_same(work / "settings.json", base, settings, corpus, answered)
+    stages = _stages(tokenizer, tokenize(tokenizer, corpus.texts), pairs, answered, settings)
     masking = Mntp(mask_token_of(tokenizer), settings.masked, settings.all_masked)
     evaluation = Evaluation(corpus.held_out, masking, settings.pooling, settings.max_tokens, pad_token_of(tokenizer))
     run = Run(work, tokenizer, evaluation, device, settings.seed, on_stage, save_every_s)
-    model = open_model(run.stages(base, stages), "cpu")
+    last = run.stages(base, stages)
+    model = open_model(last, "cpu")
+    learned = read_learned(base) | (answered.hashes if answered else frozenset())
+    for folder in (last, out):
+        save_learned(folder, learned)
     export(
         model,
         tokenizer,
@@ -87,12 +99,19 @@ def convert(
         dtype=DTYPES[settings.dtype],
         instruction=settings.instruction,
     )
-    figures = {"settings": vars(settings), "stages": run.figures(stages)}
+    n_answered = len(answered.prompts) if answered else 0
+    figures = {"settings": vars(settings), "n_questions_with_outcomes": n_answered, "stages": run.figures(stages)}
     (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return figures
 
 
-def _stages(tokenizer: Any, sequences: list[list[int]], pairs: Sequence[Pair], settings: Settings) -> list[Stage]:
+def _stages(
+    tokenizer: Any,
+    sequences: list[list[int]],
+    pairs: Sequence[Pair],
+    answered: Answered | None,
+    settings: Settings,
+) -> list[Stage]:
     s = settings
     pad = pad_token_of(tokenizer)
 
@@ -128,12 +147,31 @@ def _stages(tokenizer: Any, sequences: list[list[int]], pairs: Sequence[Pair], s
                 lora_rank=s.lora_rank,
             )
         )
+    if answered:
+        schedule = Schedule(s.outcome_steps, s.outcome_rate, n_warmup=min(300, s.outcome_steps // 3))
+        stages.append(
+            outcome_stage(
+                answered,
+                tokenizer,
+                schedule,
+                Size(s.outcome_tokens * s.outcome_rows, s.outcome_rows),
+                max_tokens=s.outcome_tokens,
+                seed=s.seed * 10 + 4,
+                pooling=s.pooling,
+                lora_rank=s.lora_rank,
+            )
+        )
     return stages
 
 
-def _require_same(path: Path, base: Path, settings: Settings, corpus: Corpus) -> None:
+def _require_same(path: Path, base: Path, settings: Settings, corpus: Corpus, answered: Answered | None) -> None:
     """Refuse to go on with a run that was begun otherwise."""
-    now = json.dumps({"base": str(base.resolve()), "n_texts": len(corpus.texts), **vars(settings)}, indent=2)
+    of = {
+        "base": str(base.resolve()),
+        "n_texts": len(corpus.texts),
+        "outcomes": answered.fingerprint() if answered else None,
+    }
+    now = json.dumps({**of, **vars(settings)}, indent=2)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(now, encoding="utf-8")
