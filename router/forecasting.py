@@ -116,12 +116,12 @@ class Forecasting:
         Who is done is left out, and who would be late.
         """
         together: list[_Waiting] = []
-        share_s, pace_s = SHARE * self._deadline_s, self._ran_s / max(self._ran_chars, 1.0)
+        share_s, pace_s = SHARE * self._deadline_s, self._ran_s and self._ran_s / max(self._ran_chars, 1.0)
         expected_s = 0.0
         while self._waiting and len(together) < MAX_TOGETHER:
             first = self._waiting[0]
             if not first.done.done():  # else its client left, or it was late
-                longer_s = expected_s + pace_s * first.n_chars
+                longer_s = expected_s + (pace_s and pace_s * first.n_chars)
                 if together and (longer_s > share_s or first.artifact is not together[0].artifact):
                     break
                 expected_s = min(longer_s, share_s)
