@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from router.encoder.joined import JoinedEncoder
 from tests.benchmarks.bench_controls import leakage, permuted_across_questions, permuted_within_questions
 from tests.benchmarks.bench_learning_curves import RIVALS, points, saving
+from tests.benchmarks.cross_fitted import Forecasts, beside
+from tests.benchmarks.near_duplicates import Pairs
 from tests.benchmarks.paired import TestLosses
 from tests.planted import planted_log
 from training.dataset import Correctness
@@ -97,3 +100,34 @@ def test_a_copy_of_a_train_question_in_test_is_found() -> None:
     leaked = leakage(replace(DATA, prompts=tuple(prompts)))
     assert (leaked["shared_groups"], leaked["equal_prompts"], leaked["above"]) == (1, 1, 1)
     assert leaked["nearest"]["largest"] == 1.0
+
+
+def test_random_pairs_lie_across_groups_and_within_a_part() -> None:
+    groups, parts = np.repeat(np.arange(30), 2), np.repeat([0, 1], 30)
+    pairs = Pairs.draw(groups, parts, n_apart=5)
+    assert pairs.alike.sum() == 30
+    assert len(pairs.alike) == 180
+    assert np.array_equal(groups[pairs.first] == groups[pairs.second], pairs.alike)
+    assert np.array_equal(parts[pairs.first], parts[pairs.second])
+    vectors = np.eye(30, dtype=np.float32)[groups]
+    cosines = pairs.cosines(vectors)
+    assert pairs.average_precision(cosines) == 1
+    assert (pairs.resampled(cosines, groups) == 1).all()
+    assert pairs.average_precision(-cosines) < 0.2
+
+
+def test_vectors_lie_beside_one_another_as_the_joined_encoder_lays_them() -> None:
+    encoder = JoinedEncoder.fit(DATA.prompts)
+    words, states = (part.encoder.encode(DATA.prompts) for part in encoder.parts)
+    joined = beside(words, states, encoder.parts[1].share)
+    assert np.allclose(joined, encoder.encode(DATA.prompts), atol=1e-5)  # whose centres are these prompts' means
+
+
+def test_a_forecast_that_knows_is_told_from_one_that_does_not() -> None:
+    planted = planted_log(300, 4, seed=5)
+    data = Correctness.from_log(planted.log)
+    table = Forecasts(data, {"nothing": np.full(planted.p.shape, 0.5), "truth": planted.p}).table("nothing")
+    (line,) = (line for line in table.splitlines() if line.startswith("truth"))
+    nll, _, difference, low, high = (float(part.strip("()")) for part in line.split()[1:7] if part != "to")
+    assert difference == pytest.approx(nll - np.log(2), abs=2e-4)
+    assert low < difference < high < -0.2

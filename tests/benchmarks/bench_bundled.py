@@ -4,34 +4,23 @@
 
 PATH: long-format folders. Folds are dealt from the train and val questions by near-duplicate group, and the test
 questions are not read. LSA is fitted, and the bundled encoder was trained, on texts of the train split, not on labels.
-The process's noise and the forest's share are those that cross-validation chooses for LSA, the same for all.
 Differences to LSA alone are paired, with 95% intervals by bootstrap over the groups.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import logit
 from threadpoolctl import threadpool_limits
 
 from data.importers.long import read_folder
-from router.encoder.base import Vectors
 from router.encoder.bundled import BundledEncoder
-from router.encoder.joined import Part
 from router.encoder.lsa import LsaEncoder
-from training.alternation import FitSettings, Log, fit_path
-from training.calibrate import fit_platt
+from tests.benchmarks.cross_fitted import Forecasts, beside, cross_fit
 from training.dataset import Correctness
-from training.folds import deal_folds
-from training.metrics import Cells, auc, bootstrap_weights, interval, nll_by_cell
 
-NOISES = (4.0, 2.0, 1.0)  # a path: its last is the one
-FOREST_SHARE = 0.3
 N_TOKENS = 32
 N_TIMED = 300
 SENTENCE = "A train leaves the station at 7 and another one at 9 : when do they meet ?"
@@ -59,40 +48,9 @@ def compare(path: Path, bundled: BundledEncoder, shares: Sequence[float]) -> Non
     of_model = bundled.encode(data.prompts)
     seconds = time.perf_counter() - started
     vectors = {"lsa": of_words, "bundled": of_model}
-    for share in shares:
-        sides = ((lsa, of_words, 1 - share), (bundled, of_model, share))
-        joined = [Part(encoder, raw.mean(axis=0), weight).direction(raw) for encoder, raw, weight in sides]
-        vectors[f"both, {share:g} bundled"] = np.hstack(joined)
-    weights = bootstrap_weights(data.groups, 1000, seed=0)
-    cells = {name: Cells.from_grid(data.label, cross_fit(data, of)) for name, of in vectors.items()}
-    samples = {name: c.mean_by_weights(nll_by_cell(c), weights) for name, c in cells.items()}
+    vectors |= {f"both, {share:g} bundled": beside(of_words, of_model, share) for share in shares}
     print(f"\n{path.name}: {data.n_questions:,} questions, {data.n_models} models; bundled: {seconds:.0f} s to encode")
-    print(f"{'':<20}{'NLL':>8}{'AUC':>8}   NLL less LSA's, and 95%")
-    for name, c in cells.items():
-        low, high = interval(samples[name] - samples["lsa"])
-        loss = nll_by_cell(c).mean()
-        difference = loss - nll_by_cell(cells["lsa"]).mean()
-        area = float(auc(c, np.ones(data.n_questions)))
-        print(f"{name:<20}{loss:>8.4f}{area:>8.4f}   {difference:+.4f} ({low:+.4f} to {high:+.4f})", flush=True)
-
-
-def cross_fit(data: Correctness, vectors: Vectors, seed: int = 0) -> NDArray[np.float64]:
-    """Forecast every question by a scorer fitted without its fold, calibrated together; (n_questions, n_models)."""
-    settings = FitSettings()
-    folds = deal_folds(data.groups, settings.n_folds, seed)
-    log = Log.of(data, vectors, np.arange(data.n_questions))
-    p = np.zeros(data.label.shape)
-    with threadpool_limits(1):
-        for k in np.unique(folds):
-            step = fit_path(log.rows(folds != k), NOISES, seed, settings)[-1]
-            grown = step.knowing().with_forest(log.rows(folds != k), seed)
-            held_out = log.rows(folds == k)
-            scorer = replace(grown.scorer, forest_share=FOREST_SHARE)
-            p[folds == k] = scorer.p_correct(held_out.vectors, held_out.surface)
-    z = logit(np.clip(p, 1e-6, 1 - 1e-6)).astype(np.float32)
-    platt = fit_platt(z, data.label)
-    calibrated: NDArray[np.float64] = 1 / (1 + np.exp(-(platt.slope * z.astype(np.float64) + platt.offset)))
-    return calibrated
+    print(Forecasts(data, {name: cross_fit(data, of) for name, of in vectors.items()}).table("lsa"), flush=True)
 
 
 def latency(bundled: BundledEncoder) -> None:

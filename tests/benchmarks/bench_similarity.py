@@ -10,9 +10,7 @@ so that encoders of words have it easy here; MTEB's own tasks would need the net
 
 import argparse
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import mteb
 import numpy as np
@@ -20,15 +18,12 @@ from datasets import Dataset, DatasetDict
 from mteb.abstasks import AbsTaskPairClassification
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models.model_meta import ModelMeta
-from numpy.typing import NDArray
 
 from data.importers.long import read_folder
 from router.encoder.base import Encoder, Vectors
 from router.encoder.registry import fit_encoder
+from tests.benchmarks.near_duplicates import draw_sentences, unit_length
 from training.dataset import Correctness
-
-MOST_PAIRS = 2_000  # of each kind
-MOST_OF_GROUP = 3  # pairs of one group: large groups are templates
 
 
 class NearDuplicates(AbsTaskPairClassification):  # type: ignore[misc]  # mteb is installed for this script alone
@@ -46,7 +41,7 @@ class NearDuplicates(AbsTaskPairClassification):  # type: ignore[misc]  # mteb i
         main_score="cosine_ap",
     )
 
-    def __init__(self, pairs: dict[str, list[Any]]) -> None:
+    def __init__(self, pairs: dict[str, list[str] | list[int]]) -> None:
         super().__init__()
         self.dataset = DatasetDict({"test": Dataset.from_dict(pairs)})
         self.data_loaded = True
@@ -66,41 +61,12 @@ class AsMteb:
         return self._encoder.encode([text for batch in inputs for text in batch["text"]])
 
     def similarity(self, first: Vectors, second: Vectors) -> Vectors:
-        similarity: Vectors = unit(first) @ unit(second).T
+        similarity: Vectors = unit_length(first) @ unit_length(second).T
         return similarity
 
     def similarity_pairwise(self, first: Vectors, second: Vectors) -> Vectors:
-        similarity: Vectors = (unit(first) * unit(second)).sum(axis=1)
+        similarity: Vectors = (unit_length(first) * unit_length(second)).sum(axis=1)
         return similarity
-
-
-def unit(vectors: Vectors) -> Vectors:
-    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Vectors = np.divide(vectors, norm, out=np.zeros_like(vectors), where=norm > 0)
-    return unit
-
-
-def draw_pairs(data: Correctness, seed: int = 0) -> dict[str, list[Any]]:
-    """Pairs of prompts with a label: 1 within a near-duplicate group, 0 across; as many of each."""
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(data.n_questions)
-    alike = [pair for group in np.unique(data.groups) for pair in _within(order[data.groups[order] == group])]
-    alike = [alike[i] for i in rng.permutation(len(alike))[:MOST_PAIRS]]
-    apart: list[tuple[int, int]] = []
-    while len(apart) < len(alike):
-        a, b = (int(i) for i in rng.integers(data.n_questions, size=2))
-        if data.groups[a] != data.groups[b]:
-            apart.append((a, b))
-    pairs = [*alike, *apart]
-    return {
-        "sentence1": [data.prompts[a] for a, _ in pairs],
-        "sentence2": [data.prompts[b] for _, b in pairs],
-        "labels": [1] * len(alike) + [0] * len(apart),
-    }
-
-
-def _within(rows: NDArray[np.int64]) -> list[tuple[int, int]]:
-    return [(int(a), int(b)) for a, b in pairwise(rows)][:MOST_OF_GROUP]
 
 
 def main() -> None:
@@ -115,8 +81,8 @@ def compare(path: Path, specs: Sequence[str]) -> None:
     """Print each encoder's average precision."""
     data = Correctness.from_log(read_folder(path))
     data = data.rows(np.flatnonzero(data.split != "test"))
-    pairs = draw_pairs(data)
-    n_alike = sum(pairs["labels"])
+    pairs = draw_sentences(data)
+    n_alike = len(pairs["labels"]) // 2
     if not n_alike:
         raise SystemExit(f"{path} has no near-duplicate questions: there is nothing to tell apart")
     print(f"{path.name}: {n_alike:,} near-duplicate pairs, as many random ones; mteb {mteb.__version__}")

@@ -48,16 +48,26 @@ def evaluate_encoder(
         losses.append(float(mntp(model, batch.to(device), generator)))
         weights.append(int(batch.mask.sum()))
     rng = np.random.default_rng(0)
-    copies = []
-    for _ in range(2):
-        damaged = [_damage(text, rng) for text in texts]
-        vectors = np.zeros((len(texts), model.config.get_text_config().hidden_size), dtype=np.float32)  # (N, D)
-        for batch in _batches(tokenizer, damaged, max_tokens, pad):
-            there = batch.to(device)
-            vectors[list(batch.rows)] = pool(last_states(model, there), there.mask, pooling).float().cpu().numpy()
-        copies.append(vectors)
-    found, auc = tell_apart(*copies)
+    damaged = [[_damage(text, rng) for text in texts] for _ in range(2)]
+    found, auc = tell_apart(*(encode_texts(model, tokenizer, copy, [pooling], max_tokens, pad)[0] for copy in damaged))
     return Figures(float(np.average(losses, weights=weights)), found, auc, len(texts))
+
+
+@torch.inference_mode()
+def encode_texts(
+    model: Any, tokenizer: Any, texts: Sequence[str], poolings: Sequence[Pooling], max_tokens: int, pad: int
+) -> list[NDArray[np.float32]]:
+    """Encode texts by a model as it is, causal or not; (n_texts, D) for each pooling, zeros without tokens."""
+    model.eval()
+    device = next(model.parameters()).device
+    width = model.config.get_text_config().hidden_size
+    vectors = [np.zeros((len(texts), width), dtype=np.float32) for _ in poolings]
+    for batch in _batches(tokenizer, texts, max_tokens, pad):
+        there = batch.to(device)
+        states = last_states(model, there)
+        for of_all, pooling in zip(vectors, poolings, strict=True):
+            of_all[list(batch.rows)] = pool(states, there.mask, pooling).float().cpu().numpy()
+    return vectors
 
 
 def tell_apart(first: NDArray[np.float32], second: NDArray[np.float32]) -> tuple[float, float]:

@@ -1,0 +1,194 @@
+"""What each step of the LLM2Vec recipe brings: forecasts and likeness after random weights, after causal training,
+bidirectional attention, MNTP, SimCSE, and learning from outcomes.
+
+    python -m tests.benchmarks.bench_llm2vec_steps PATH --work DIR [--text PATH ...] [--minutes 10] [--threads 1]
+
+PATH: a long-format folder. `embedrouter llm2vec bundle` makes a small encoder in DIR, and each step's checkpoint
+encodes the train and val questions; the test questions are not read. Interrupted, run it again and it goes on.
+
+Forecasts are cross-fitted over near-duplicate groups. Outcomes are learned from twice: by one encoder on one half of
+the questions, by another on the other half (a sixth more minutes), and each is judged on forecasts fitted, and made, on
+the half that it did not learn from. The second table compares that with the step before, fitted on the same half, and
+with LSA fitted on all. Differences are paired, with 95% intervals by bootstrap over near-duplicate groups.
+
+Likeness: average precision of the centred cosine in telling pairs of near-duplicates from two hundred times as many
+random ones of the same half. Near-duplicates are found by shared words, so that encoders of words have it easy here.
+"""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data.importers.long import read_folder
+from router.encoder.base import Vectors
+from router.encoder.checkpoint import Pooling
+from router.encoder.lsa import LsaEncoder
+from tests.benchmarks.cross_fitted import Floats, Forecasts, beside, cross_fit
+from tests.benchmarks.near_duplicates import Pairs
+from training.dataset import Correctness
+from training.folds import deal_folds
+from training.llm2vec.bundle import SERVED_TOKENS, Settings, Steps, bundle
+from training.llm2vec.checkpoint_folders import open_model, open_tokenizer
+from training.llm2vec.outcomes import Answered
+from training.llm2vec.similarity import encode_texts
+from training.llm2vec.tokenizer import pad_token_of
+from training.metrics import interval
+
+SHARE = 0.3  # of a step's vectors beside LSA's
+N_APART = 200  # random pairs for each of near-duplicates
+UNSUPERVISED = ("random", "causal", "bidirectional", "mntp", "simcse")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", type=Path, help="a long-format folder")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the encoders")
+    parser.add_argument("--text", type=Path, action="append", default=[], help="more to learn language from")
+    parser.add_argument("--minutes", type=float, default=10, help="of the recipe on one half of the outcomes")
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    data = Correctness.from_log(read_folder(arguments.path))
+    data = data.rows(np.flatnonzero(data.split != "test"))
+    halves = deal_folds(data.groups, 2, seed=0)
+    texts = [arguments.path, *arguments.text]
+    works = make_encoders(data, halves, arguments.work, texts, arguments.minutes)
+    vectors = encode_steps(data, halves, works, arguments.work / "vectors")
+    of_words = LsaEncoder.fit([data.prompts[row] for row in data.part("train")]).encode(data.prompts)
+    compare(data, halves, of_words, vectors)
+
+
+def make_encoders(
+    data: Correctness, halves: NDArray[np.int64], work: Path, texts: Sequence[Path], minutes: float
+) -> list[Path]:
+    """Run the recipe; the folders of the two encoders' steps, which share all steps but the last."""
+    folders = [work / f"half {half}" for half in range(2)]
+    answered = [Answered.of(data.rows(np.flatnonzero(halves == half))) for half in range(2)]
+    first = bundle(folders[0], texts=texts, answered=answered[0], minutes=minutes)
+    for name in ("start", *UNSUPERVISED):
+        copy = folders[1] / "work" / name
+        if not copy.is_dir():
+            unfinished = shutil.copytree(folders[0] / "work" / name, copy.with_suffix(".tmp"), dirs_exist_ok=True)
+            Path(unfinished).rename(copy)
+    other = bundle(folders[1], texts=texts, answered=answered[1], steps=Steps(**first["steps"]))
+    print_losses({**first["stages"], "outcomes, the other half": other["stages"]["outcomes"]})
+    return [folder / "work" for folder in folders]
+
+
+def print_losses(stages: dict[str, dict[str, float]]) -> None:
+    """Print how each step's loss fell, and what it is worth on held-out texts."""
+    print(f"\n{'step':<28}{'steps':>7}   loss, first and last tenth   masked tokens   copy found     AUC")
+    for name, row in stages.items():
+        curve = f"{row['loss_first']:.3f} to {row['loss_last']:.3f}" if "loss_first" in row else ""
+        shown = f"{row['masked_loss']:>16.3f}{row['found']:>13.3f}{row['auc']:>8.4f}"
+        print(f"{name:<28}{row['n_steps']:>7}   {curve:<26}{shown}")
+
+
+def encode_steps(data: Correctness, halves: NDArray[np.int64], works: Sequence[Path], kept: Path) -> dict[str, Vectors]:
+    """Encode all questions by each step's checkpoint, kept on disk as they are made.
+
+    Of the last step every question is encoded by the encoder that did not learn from its half.
+    """
+    vectors: dict[str, Vectors] = {}
+    drawn = _randomized(works[0] / "start")
+    vectors |= _kept(kept, {"random weights": "mean"}, drawn, works[0] / "start", data.prompts)
+    for name in UNSUPERVISED:
+        title = "latent token embeddings" if name == "random" else name
+        poolings: dict[str, Pooling] = {title: "mean"}
+        if name == "causal":
+            poolings = {"causal, last token": "last", "causal, mean": "mean"}
+        folder = works[0] / name / "model"
+        vectors |= _kept(kept, poolings, open_model(folder, "cpu"), folder, data.prompts)
+    outcomes = np.zeros_like(vectors["simcse"])
+    for half, work in enumerate(works):
+        rows = np.flatnonzero(halves != half)
+        folder = work / "outcomes" / "model"
+        title = f"outcomes of half {half}"
+        prompts = [data.prompts[row] for row in rows]
+        outcomes[rows] = _kept(kept, {title: "mean"}, open_model(folder, "cpu"), folder, prompts)[title]
+    return vectors | {"outcomes": outcomes}
+
+
+def _randomized(start: Path) -> Any:
+    """A model whose token embeddings are drawn too, as all its other weights are at the start."""
+    model = open_model(start, "cpu")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.normal_(std=model.config.initializer_range)
+    return model
+
+
+def _kept(
+    folder: Path, poolings: dict[str, Pooling], model: Any, tokenizer_folder: Path, prompts: Sequence[str]
+) -> dict[str, Vectors]:
+    paths = {title: folder / f"{title}.npy" for title in poolings}
+    if not all(path.is_file() for path in paths.values()):
+        tokenizer = open_tokenizer(tokenizer_folder)
+        ways = list(poolings.values())
+        made = encode_texts(model, tokenizer, prompts, ways, SERVED_TOKENS, pad_token_of(tokenizer))
+        folder.mkdir(exist_ok=True)
+        for path, of_all in zip(paths.values(), made, strict=True):
+            np.save(path, of_all)
+    return {title: np.load(path) for title, path in paths.items()}
+
+
+def compare(data: Correctness, halves: NDArray[np.int64], of_words: Vectors, vectors: dict[str, Vectors]) -> None:
+    """Print the tables."""
+    print(f"\n{data.n_questions:,} questions, {data.n_models} models; {Settings().shape}", flush=True)
+    unsupervised = {name: of for name, of in vectors.items() if name != "outcomes"}
+    forecasts = {"lsa": cross_fit(data, of_words)}
+    forecasts |= {name: cross_fit(data, of) for name, of in unsupervised.items()}
+    joined = {f"lsa + {name}": beside(of_words, of, SHARE) for name, of in unsupervised.items()}
+    forecasts |= {name: cross_fit(data, of) for name, of in joined.items()}
+    print("\n" + Forecasts(data, forecasts).table("lsa", "fitted on all other folds"), flush=True)
+    of_half = {"lsa": of_words, "simcse": vectors["simcse"], "outcomes": vectors["outcomes"]}
+    in_halves = {name: cross_fit_in_halves(data, halves, of) for name, of in of_half.items()}
+    for name in ("simcse", "outcomes"):
+        of = of_half[name]
+        in_halves[f"lsa + {name}"] = cross_fit_in_halves(data, halves, of, beside_words=of_words)
+    in_halves["lsa, fitted on all"] = forecasts["lsa"]
+    in_halves["lsa + simcse, fitted on all"] = forecasts["lsa + simcse"]
+    print("\n" + Forecasts(data, in_halves).table("lsa", "fitted on one half"), flush=True)
+    print_likeness(data, halves, {"lsa": of_words, **vectors})
+
+
+def cross_fit_in_halves(
+    data: Correctness, halves: NDArray[np.int64], vectors: Vectors, beside_words: Vectors | None = None
+) -> Floats:
+    """Forecast each half by scorers fitted on the rest of that half; (n_questions, n_models)."""
+    p = np.zeros(data.label.shape)
+    for half in np.unique(halves):
+        rows = np.flatnonzero(halves == half)
+        of = vectors[rows] if beside_words is None else beside(beside_words[rows], vectors[rows], SHARE)
+        p[rows] = cross_fit(data.rows(rows), of)
+    return p
+
+
+def print_likeness(data: Correctness, halves: NDArray[np.int64], vectors: dict[str, Vectors]) -> None:
+    """Print how well near-duplicates are told from random pairs."""
+    pairs = Pairs.draw(data.groups, halves, N_APART)
+    print(f"\nnear-duplicates: {pairs.alike.sum():,} pairs among {len(pairs.alike):,}")
+    print(f"{'':<30}average precision   less SimCSE's")
+    cosines: dict[str, Floats] = {}
+    for name, of in vectors.items():
+        centred = of.copy()
+        for half in np.unique(halves):
+            centred[halves == half] -= of[halves == half].mean(axis=0)
+        cosines[name] = pairs.cosines(centred)
+    samples = {name: pairs.resampled(of, data.groups) for name, of in cosines.items()}
+    for name, cosine in cosines.items():
+        low, high = interval(samples[name])
+        least, most = interval(samples[name] - samples["simcse"])
+        precision = pairs.average_precision(cosine)
+        less = precision - pairs.average_precision(cosines["simcse"])
+        print(f"{name:<30}{precision:.3f} ({low:.3f} to {high:.3f})   {less:+.3f} ({least:+.3f} to {most:+.3f})")
+
+
+if __name__ == "__main__":
+    main()
