@@ -280,3 +280,14 @@ def test_no_fit_depends_on_outcomes_that_the_encoder_learned_from(
     assert json.loads((folder / "training.json").read_text("utf-8"))["n_questions_with_outcomes"] == len(
         answered.prompts
     )
+
+
+def test_the_verb_says_what_training_will_leave_out(base: Path, text: Path, tmp_path: Path) -> None:
+    logs, out = write_folder(tmp_path / "log"), tmp_path / "out"
+    steps = [f"--{step}-steps=1" for step in ("mntp", "simcse", "outcome")]
+    given = ["--text", str(text), "--logs", str(logs), "--logs-share", "0.3", "--full", *steps]
+    ran = CliRunner().invoke(app, ["llm2vec", "convert", str(base), "--out", str(out), *given])
+    assert ran.exit_code == 0, ran.output
+    n = len(read_learned(out))
+    assert n == pytest.approx(0.3 * len(DATA.part("train")), abs=2)
+    assert f"it has learned from the outcomes of {n} questions" in " ".join(ran.output.split())

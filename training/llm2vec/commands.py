@@ -202,6 +202,8 @@ def _show(figures: dict[str, object], out: Path, as_json: bool) -> None:
         table.add_row(name, str(row["n_steps"]), curve, *shown)
     Console().print(table)
     Console().print(f"\nthe encoder is in {out}: `embedrouter train --encoder llm2vec:{out}`", highlight=False)
+    if n := figures["n_questions_with_outcomes"]:
+        Console().print(f"it has learned from the outcomes of {n:,} questions, which `train` leaves out of its fit")
 
 
 def register(app: typer.Typer) -> None:
