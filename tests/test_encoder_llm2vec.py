@@ -3,10 +3,12 @@
 import json
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +21,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from router.encoder.llm2vec import Llm2VecEncoder, _batches
+from router.encoder.machine import BACKEND_VARIABLE, best_dtype
+from router.encoder.openvino_model import OpenVinoModel
 from router.encoder.registry import fit_encoder, open_encoder
 from router.errors import EncoderError
 
@@ -90,6 +94,11 @@ def edit_config(folder: Path, **settings: object) -> None:
 
 def furthest(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return float(np.abs(a - b).max())
+
+
+def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    cosine: NDArray[np.float32] = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    return cosine
 
 
 def singly(encoder: Llm2VecEncoder, prompts: Sequence[str]) -> NDArray[np.float32]:
@@ -355,7 +364,7 @@ def test_windows_of_a_long_prompt_each_begin_as_a_prompt_does(checkpoint: Checkp
     assert opened.fingerprint == encoder.fingerprint != head.fingerprint
     assert furthest(opened.encode(PROMPTS), encoder.encode(PROMPTS)) < 1e-5
     before = json.loads((saved / "encoder.json").read_text("utf-8")) | {"fingerprint": head.fingerprint}
-    del before["n_windows"]
+    del before["n_windows"], before["dtype"]
     (saved / "encoder.json").write_text(json.dumps(before), encoding="utf-8")
     assert furthest(open_encoder(saved).encode(PROMPTS), head.encode(PROMPTS)) < 1e-5  # as it was saved once
 
@@ -460,3 +469,70 @@ def test_the_fingerprint_is_of_the_content_and_the_limit_not_of_the_path(checkpo
     assert Llm2VecEncoder.load(b).fingerprint == fingerprint
     assert Llm2VecEncoder.load(other).fingerprint != fingerprint
     assert Llm2VecEncoder.load(a, max_tokens=100).fingerprint != fingerprint
+
+
+@pytest.mark.parametrize("architecture", DECODERS)
+def test_openvino_computes_the_same_vectors(architecture: str, checkpoint: Checkpoints) -> None:
+    folder = checkpoint(architecture)
+    ours, theirs = Llm2VecEncoder.load(folder), Llm2VecEncoder.load(folder, backend="openvino")
+    assert isinstance(theirs._model, OpenVinoModel)
+    assert furthest(theirs.encode(PROMPTS), ours.encode(PROMPTS)) < 1e-4
+    assert furthest(theirs.encode(PROMPTS), singly(theirs, PROMPTS)) < 1e-4
+    assert theirs.fingerprint == ours.fingerprint
+
+
+def test_openvino_reports_to_nobody(checkpoint: Checkpoints) -> None:
+    Llm2VecEncoder.load(checkpoint(), backend="openvino")
+    assert sys.modules.get("openvino_telemetry") is None
+    from openvino.tools.ovc import telemetry_utils
+
+    assert telemetry_utils.tm.__name__.endswith("telemetry_stub")
+
+
+def test_a_trace_that_computes_something_else_is_refused(
+    checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        OpenVinoModel,
+        "__call__",
+        lambda _, **named: SimpleNamespace(last_hidden_state=named["input_ids"][..., None] * torch.ones(HIDDEN)),
+    )
+    with pytest.raises(EncoderError, match="computes other states than LlamaModel"):
+        Llm2VecEncoder.load(checkpoint(), backend="openvino")
+
+
+def test_the_backend_is_asked_for_by_the_environment(
+    checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BACKEND_VARIABLE, "openvino")
+    encoder = fit_encoder(f"llm2vec:{checkpoint()}", [])
+    assert isinstance(encoder, Llm2VecEncoder)
+    assert isinstance(encoder._model, OpenVinoModel)
+    encoder.save(tmp_path)
+    monkeypatch.setenv(BACKEND_VARIABLE, "torch")
+    opened = open_encoder(tmp_path)
+    assert opened.fingerprint == encoder.fingerprint
+    assert cosines(opened.encode(PROMPTS), encoder.encode(PROMPTS)).min() > 0.999
+    monkeypatch.setenv(BACKEND_VARIABLE, "onnx")
+    with pytest.raises(EncoderError, match=f"{BACKEND_VARIABLE} is 'onnx'; valid are torch, openvino"):
+        open_encoder(tmp_path)
+
+
+def test_bfloat16_is_near_and_goes_by_a_name_of_its_own(
+    checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = {"avx512_bf16": True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
+    folder = checkpoint()
+    exact, rounded = Llm2VecEncoder.load(folder), Llm2VecEncoder.load(folder, dtype=best_dtype("cpu"))
+    assert rounded._model.dtype == torch.bfloat16
+    assert rounded.encode(PROMPTS).dtype == np.float32
+    assert 0.999 < cosines(rounded.encode(PROMPTS), exact.encode(PROMPTS)).min() < 1
+    assert rounded.fingerprint != exact.fingerprint
+    rounded.save(tmp_path)
+    features.clear()  # on a machine without it
+    opened = open_encoder(tmp_path)
+    assert isinstance(opened, Llm2VecEncoder)
+    assert opened._model.dtype == torch.float32
+    assert opened.fingerprint == rounded.fingerprint
+    assert best_dtype("cpu") == "float32"

@@ -13,10 +13,10 @@ Vectors = NDArray[np.float32]
 class Encoder(Protocol):
     """Turns prompts into question vectors.
 
-    Two encoders with one `fingerprint` give the same vectors for the same prompts. `depends_on_logs` is True
-    for an encoder that is fitted on the training questions; its vectors are not worth caching, because the next
-    training makes another encoder. `is_light` is True for one that encodes a short prompt in a fraction of a
-    millisecond.
+    Two encoders with one `fingerprint` give the same vectors for the same prompts, but for how machines round.
+    `depends_on_logs` is True for an encoder that is fitted on the training questions; its vectors are not worth
+    caching, because the next training makes another encoder. `is_light` is True for one that encodes a short prompt in
+    a fraction of a millisecond.
     """
 
     @property

@@ -25,6 +25,8 @@ from transformers.utils.logging import set_tqdm_hook
 from router.encoder.base import Vectors
 from router.encoder.checkpoint import Checkpoint
 from router.encoder.latest import LatestVectors
+from router.encoder.machine import Backend, DTypeName, asked_backend, best_device, best_dtype
+from router.encoder.openvino_model import OpenVinoModel
 from router.encoder.pooling import pool
 from router.encoder.text import readable, surplus, windows
 from router.errors import EncoderError
@@ -57,8 +59,10 @@ class Llm2VecEncoder:
         max_tokens: int,
         padding_side: PaddingSide = "right",
         n_windows: int = 1,
+        dtype: DTypeName = "float32",
     ) -> None:
         self.max_tokens = max_tokens
+        self.dtype: DTypeName = dtype
         self.n_windows = n_windows
         self.padding_side: PaddingSide = padding_side
         self._checkpoint = checkpoint
@@ -80,11 +84,16 @@ class Llm2VecEncoder:
         device: str = "cpu",
         attention: str | None = None,
         padding_side: PaddingSide = "right",
+        dtype: DTypeName = "float32",
+        backend: Backend = "torch",
     ) -> "Llm2VecEncoder":
         """Load a checkpoint; EncoderError where it is none, causal by its config, or causal in spite of it.
 
         attention: transformers' name of an attention implementation ("eager", "sdpa"); None is its own choice.
+        dtype: bfloat16 is computed in float32, which is closer yet, where the device does not multiply it by hardware.
         """
+        device = "cpu" if backend == "openvino" else device
+        computed = dtype if best_dtype(device) == "bfloat16" else "float32"
         checkpoint = Checkpoint.find(path)
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
@@ -92,7 +101,7 @@ class Llm2VecEncoder:
                 tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **local)
                 model, loading = AutoModel.from_pretrained(
                     checkpoint.folder,
-                    dtype=torch.float32,
+                    dtype=torch.float32 if backend == "openvino" else getattr(torch, computed),
                     attn_implementation=attention,
                     output_loading_info=True,
                     **local,
@@ -106,9 +115,22 @@ class Llm2VecEncoder:
             raise EncoderError(f"{type(model).__name__} takes no position_ids, so that padding would move its vectors")
         positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_tokens
         width = min(max_tokens, positions)
-        encoder = cls(checkpoint, tokenizer, model.to(device).eval(), width, padding_side, n_windows)
-        encoder.refuse_causal()
+        encoder = cls(checkpoint, tokenizer, model.to(device).eval(), width, padding_side, n_windows, dtype)
+        try:
+            encoder.refuse_causal()
+        except EncoderError:
+            if model.dtype == torch.float32:
+                raise
+            cls.load(path, device=device, attention=attention)  # bfloat16 may round away how little a state moves
+        if backend == "openvino":
+            encoder._model = OpenVinoModel(model, computed)
         return encoder
+
+    @classmethod
+    def load_here(cls, path: Path, n_windows: int = 1) -> "Llm2VecEncoder":
+        """Load a checkpoint in the precision that this machine is fast in."""
+        device = best_device()
+        return cls.load(path, n_windows=n_windows, device=device, dtype=best_dtype(device), backend=asked_backend())
 
     @classmethod
     def open(cls, folder: Path) -> "Llm2VecEncoder":
@@ -116,14 +138,21 @@ class Llm2VecEncoder:
         saved = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
         if absent := {"path", "max_tokens", "fingerprint"} - set(saved):
             raise EncoderError(f"{folder / 'encoder.json'} lacks {', '.join(sorted(absent))}; train again")
-        n_windows = saved.get("n_windows", 1)
-        found = _fingerprint(Checkpoint.find(Path(saved["path"])), saved["max_tokens"], n_windows)
+        n_windows, dtype = saved.get("n_windows", 1), saved.get("dtype", "float32")
+        found = _fingerprint(Checkpoint.find(Path(saved["path"])), saved["max_tokens"], n_windows, dtype)
         if found != saved["fingerprint"]:
             raise EncoderError(
                 f"the checkpoint at {saved['path']} has changed since the artifact was trained: its fingerprint is "
                 f"{found}, was {saved['fingerprint']}; put the old one back or train again"
             )
-        encoder = cls.load(Path(saved["path"]), max_tokens=saved["max_tokens"], n_windows=n_windows)
+        encoder = cls.load(
+            Path(saved["path"]),
+            max_tokens=saved["max_tokens"],
+            n_windows=n_windows,
+            device=best_device(),
+            dtype=dtype,
+            backend=asked_backend(),
+        )
         encoder.fingerprint = found  # gigabytes are read once
         return encoder
 
@@ -134,6 +163,7 @@ class Llm2VecEncoder:
             "path": str(self._checkpoint.root),
             "max_tokens": self.max_tokens,
             "n_windows": self.n_windows,
+            "dtype": self.dtype,
             "fingerprint": self.fingerprint,
         }
         (folder / "encoder.json").write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
@@ -145,7 +175,7 @@ class Llm2VecEncoder:
     @cached_property
     def fingerprint(self) -> str:
         """Name the encoder by what defines its vectors: 16 hexadecimal digits."""
-        return _fingerprint(self._checkpoint, self.max_tokens, self.n_windows)
+        return _fingerprint(self._checkpoint, self.max_tokens, self.n_windows, self.dtype)
 
     def encode(self, prompts: Sequence[str]) -> Vectors:
         """Encode prompts as an array of shape (n_prompts, dim); a few are looked up among the latest first."""
@@ -259,8 +289,8 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield batch
 
 
-def _fingerprint(checkpoint: Checkpoint, max_tokens: int, n_windows: int) -> str:
+def _fingerprint(checkpoint: Checkpoint, max_tokens: int, n_windows: int, dtype: DTypeName) -> str:
     after = f" after {checkpoint.instruction!r}" if checkpoint.instruction else ""
     read = f"{max_tokens} tokens" + (f" in each of {n_windows} windows" if n_windows > 1 else "")
-    named = f"llm2vec 1, {checkpoint.pooling} pooling{after}, {read}, float32, {checkpoint.fingerprint()}"
+    named = f"llm2vec 1, {checkpoint.pooling} pooling{after}, {read}, {dtype}, {checkpoint.fingerprint()}"
     return hashlib.sha256(named.encode()).hexdigest()[:16]

@@ -76,7 +76,7 @@ def _load_llm2vec(_prompts: Sequence[str], argument: str) -> Encoder:
 
     if not argument:
         raise EncoderError("llm2vec needs the folder of a checkpoint: say `llm2vec:PATH`")
-    return Llm2VecEncoder.load(Path(WINDOWS.sub("", argument)), n_windows=_n_windows(argument))
+    return Llm2VecEncoder.load_here(Path(WINDOWS.sub("", argument)), _n_windows(argument))
 
 
 def _open_llm2vec(folder: Path) -> Encoder:
