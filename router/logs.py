@@ -9,10 +9,10 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from queue import SimpleQueue
 from typing import TextIO
 
 from data import fast_json
@@ -21,6 +21,8 @@ from router.settings import Logs, Settings
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 BLOT = "***"
 WRITE_EVERY_S = 0.1
+FLUSH_S = 2.0
+MOST_WAITING = 10_000  # lines
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -71,43 +73,64 @@ class Blotting(logging.Formatter):
 
 
 class Together(logging.Handler):
-    """Writes the lines of a moment at once; a warning, and what stands before it, without waiting.
+    """Writes the lines of a moment at once, in a thread of its own, so that whoever logs never waits.
 
     A write for each request would let go of the interpreter's lock each time. A process that is killed loses the lines
-    of the last WRITE_EVERY_S.
+    of the last WRITE_EVERY_S; where nobody reads the stream, lines beyond MOST_WAITING are dropped, and counted.
+    Logging from a destructor, while another line is being logged, is safe: no lock is taken that the thread may hold.
     """
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream = stream
         self._lines: deque[str] = deque()
-        self._waiting = threading.Event()
+        self._n_dropped = 0
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._has_rung = False
         self._writing = threading.Lock()
         threading.Thread(target=self._run, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._lines.append(self.format(record) + "\n")
+            line = self.format(record)
         except Exception:  # noqa: BLE001  logging's own way: said on stderr, and no one's request fails
             self.handleError(record)
             return
-        if record.levelno >= logging.WARNING:
-            self.flush()
-        elif not self._waiting.is_set():
-            self._waiting.set()
+        if len(self._lines) >= MOST_WAITING:
+            self._n_dropped += 1
+            return
+        self._lines.append(line + "\n")
+        if not self._has_rung:
+            self._has_rung = True
+            self._bell.put(None)
 
     def flush(self) -> None:
-        with self._writing:
+        """Write what waits; for the thread, and for the end of the process."""
+        if not self._writing.acquire(timeout=FLUSH_S):
+            return  # the stream takes nothing
+        try:
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
-            with suppress(OSError, ValueError):  # nobody may read it any more
-                self._stream.write("".join(lines))
-                self._stream.flush()
+            if self._n_dropped:
+                lines.append(f"{self._n_dropped} lines of the log dropped: nobody reads them\n")
+                self._n_dropped = 0
+            self._write(lines)
+        finally:
+            self._writing.release()
+
+    def _write(self, lines: Sequence[str]) -> None:
+        try:
+            self._stream.write("".join(lines))
+            self._stream.flush()
+        except Exception:  # noqa: BLE001  nobody may read it any more, or one line cannot be encoded
+            if len(lines) > 1:
+                for line in lines:
+                    self._write([line])
 
     def _run(self) -> None:
         while True:
-            self._waiting.wait()
+            self._bell.get()
             time.sleep(WRITE_EVERY_S)
-            self._waiting.clear()
+            self._has_rung = False
             self.flush()
 
 

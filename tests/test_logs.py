@@ -1,11 +1,19 @@
-"""Lines of the log come whole, in order and blotted, written together but never late where something is wrong."""
+"""Lines of the log come whole, in order and blotted, written together; whoever logs never waits for them."""
 
+import gc
 import io
 import json
 import logging
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+
+from router import logs
 from router.logs import JsonFormatter, Together
 
 
@@ -17,13 +25,25 @@ def logger_to(stream: io.StringIO) -> logging.Logger:
     return logger
 
 
-def test_a_warning_is_written_at_once_with_what_stands_before_it() -> None:
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def messages(stream: io.StringIO) -> list[str]:
+    return [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
+
+
+def test_lines_come_in_order() -> None:
     stream = io.StringIO()
     logger = logger_to(stream)
     for number in range(3):
         logger.info("line %d", number)
     logger.warning("line 3")
-    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == [f"line {n}" for n in range(4)]
+    until(lambda: stream.getvalue().count("\n") == 4)
+    assert messages(stream) == [f"line {n}" for n in range(4)]
 
 
 def test_no_line_of_any_thread_is_lost() -> None:
@@ -39,14 +59,81 @@ def test_no_line_of_any_thread_is_lost() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    deadline = time.monotonic() + 10
-    while stream.getvalue().count("\n") < 8_000 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert sorted(int(json.loads(line)["message"]) for line in stream.getvalue().splitlines()) == list(range(8_000))
+    until(lambda: stream.getvalue().count("\n") == 8_000)
+    assert sorted(map(int, messages(stream))) == list(range(8_000))
 
 
-def test_a_stream_that_is_closed_ends_neither_the_log_nor_a_request() -> None:
-    stream = io.StringIO()
+def test_a_destructor_that_logs_while_a_line_is_written_locks_nobody_out() -> None:
+    done = threading.Event()
+
+    class Leaving:
+        """Garbage that says so when it is collected, which may be at any allocation."""
+
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            logger.warning("gone")
+
+    class Collecting(io.StringIO):
+        def write(self, text: str) -> int:
+            Leaving()
+            gc.collect()
+            return super().write(text)
+
+    stream = Collecting()
     logger = logger_to(stream)
-    stream.close()
-    logger.warning("nobody reads this")
+
+    def work() -> None:
+        for _ in range(50):
+            Leaving()
+            logger.warning("here")
+            gc.collect()
+            logger.handlers[0].flush()
+        done.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    assert done.wait(20)
+    until(lambda: messages(stream).count("here") == 50 and messages(stream).count("gone") >= 50)
+
+
+def test_lines_that_nobody_reads_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MOST_WAITING", 100)
+    reads = threading.Event()
+
+    class Stuck(io.StringIO):
+        def write(self, text: str) -> int:
+            assert reads.wait(20)
+            return super().write(text)
+
+    stream = Stuck()
+    logger = logger_to(stream)
+    for number in range(1_000):
+        logger.info("%d", number)
+    reads.set()
+    until(lambda: "lines of the log dropped" in stream.getvalue())
+    lines = stream.getvalue().splitlines()
+    (said,) = [line for line in lines if not line.startswith("{")]
+    assert int(said.split()[0]) == 1_000 - (len(lines) - 1)
+
+
+def test_one_line_that_cannot_be_written_takes_no_other_with_it() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    handler = Together(stream)
+    logger = logging.Logger("of this test")
+    logger.addHandler(handler)
+    for message in ("before", "\N{SNOWMAN}", "after"):
+        logger.info(message)
+    handler.flush()
+    stream.seek(0)
+    assert stream.read() == "before\nafter\n"
+
+
+def test_the_last_lines_are_written_at_the_end_of_the_process() -> None:
+    program = (
+        "import logging; from router.logs import Secrets, configure_logs; from router.settings import Logs; "
+        "configure_logs(Logs(), Secrets()); [logging.getLogger('router').info('line %d', n) for n in range(5)]"
+    )
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=Path(__file__).parents[1])
+    assert [json.loads(line)["message"] for line in ran.stderr.splitlines()] == [f"line {n}" for n in range(5)]
