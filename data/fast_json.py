@@ -1,19 +1,23 @@
 """JSON in ASCII without spaces, by orjson; what orjson would change or refuse goes through the standard library.
 
-That is a NaN, half of a surrogate pair, a number beyond 64 bits, and whatever is nested hundreds deep: all of it can
-stand in what an upstream answers or a client sends, and passes as it came. So does text beyond ASCII, in escapes: some
-clients take U+2028 and its like for the end of a line.
+That is a NaN, half of a surrogate pair, a number beyond 64 bits, and what is nested hundreds deep: all of it can stand
+in what an upstream answers or a client sends, and passes as it came. So does text beyond ASCII, in escapes: some
+clients take U+2028 and its like for the end of a line. What is read can be written: nesting beyond MAX_DEPTH, which no
+one means, is refused while it is read.
 """
 
 import json
-import re
 from datetime import datetime
 from typing import Any
 
 import orjson
 
+MAX_DEPTH = 500  # half of what the interpreter's stack takes
+SHALLOW = 250  # orjson writes that
+LONG_NUMBER = b"0" * 19  # fewer digits are within 64 bits
+
 _OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_DIGITS_AS_0 = bytes.maketrans(b"123456789", b"0" * 9)
 
 
 class Odd(dict[str, Any]):
@@ -21,10 +25,36 @@ class Odd(dict[str, Any]):
 
 
 def loads(content: bytes) -> object:
-    """Read JSON that orjson reads to the bit; ValueError where it is none, or the standard library must read it."""
-    if _LONG_NUMBER.search(content):
+    """Read JSON that orjson reads and writes to the bit; ValueError where it is none, or must be read otherwise."""
+    if LONG_NUMBER in content.translate(_DIGITS_AS_0):
         raise ValueError("it may hold a number beyond 64 bits")
-    return orjson.loads(content)
+    value: object = orjson.loads(content)
+    if may_be_deeper(content, SHALLOW):
+        try:
+            orjson.dumps(value, option=_OPTIONS)
+        except TypeError:
+            raise ValueError("it is nested deeper than can be written") from None
+    return value
+
+
+def may_be_deeper(content: bytes, depth: int) -> bool:
+    """Whether JSON has as many brackets as nesting to that depth takes."""
+    return content.count(b"[") + content.count(b"{") > depth
+
+
+def is_deeper(value: object, depth: int) -> bool:
+    """Whether a value is nested deeper than that."""
+    level = [value]
+    for _ in range(depth):
+        level = [
+            child
+            for each in level
+            for child in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def read_object(content: bytes) -> dict[str, object] | None:
@@ -36,7 +66,9 @@ def read_object(content: bytes) -> dict[str, object] | None:
             body = json.loads(content)
         except (ValueError, RecursionError):
             return None
-        return Odd(body) if isinstance(body, dict) else None
+        if not isinstance(body, dict) or (may_be_deeper(content, MAX_DEPTH) and is_deeper(body, MAX_DEPTH)):
+            return None
+        return Odd(body)
     return body if isinstance(body, dict) else None
 
 

@@ -68,7 +68,7 @@ class ChoiceRelay:
         if not self._wants_usage or self._usage is None:
             return encode(DONE)
         kept = {key: value for key, value in self._last.items() if key not in ("choices", "usage", "obfuscation")}
-        return _event({**kept, "choices": [], "usage": self._usage}) + encode(DONE)
+        return _event(type(self._last)({**kept, "choices": [], "usage": self._usage})) + encode(DONE)
 
     def failure(self, error: dict[str, object]) -> bytes:
         return _event({"error": error})

@@ -18,6 +18,7 @@ from router.policy import Policy
 from router.prompt import asked
 from router.turns import Turn, read_turns
 
+TOO_DEEP = "the body is nested too deeply to read"
 BYTES_PER_TOKEN = 4  # an estimate that needs no tokenizer, and good enough to compare prices
 MOST_TOKENS = 2**31 - 1  # a limit above it is none; its digits could be more than a message may hold
 OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
@@ -86,9 +87,11 @@ def _object(content: bytes) -> dict[str, object]:
     try:
         body = _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))
     except RecursionError:
-        raise InvalidRequestError("the body is nested too deeply to read") from None
+        raise InvalidRequestError(TOO_DEEP) from None
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
         raise InvalidRequestError(f"the body is not JSON: {error}") from None
+    if fast_json.may_be_deeper(content, fast_json.MAX_DEPTH) and fast_json.is_deeper(body, fast_json.MAX_DEPTH):
+        raise InvalidRequestError(TOO_DEEP)
     return _dict(body)
 
 

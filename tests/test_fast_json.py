@@ -42,8 +42,9 @@ def test_an_object_is_read_as_the_standard_library_reads_it(value: dict[str, obj
         b'{"id": 123456789012345678901234567890}',
         b'{"id": -9223372036854775809}',
         b'{"a":' + b"[" * 400 + b"1" + b"]" * 400 + b"}",
+        b'{"a":' + b"[" * 498 + b"1" + b"]" * 498 + b"}",
     ],
-    ids=["NaN", "infinity, half a pair", "long number", "just beyond", "deep"],
+    ids=["NaN", "infinity, half a pair", "long number", "just beyond", "deep", "as deep as can be"],
 )
 def test_what_an_upstream_answers_oddly_passes_as_it_came(content: bytes) -> None:
     body = fast_json.read_object(content)
@@ -68,3 +69,17 @@ def test_a_time_is_written_in_iso_8601_and_a_nan_of_ours_as_null() -> None:
 def test_what_only_the_standard_library_reads_right_is_left_to_it(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"64 bits|JSON|unexpected|surrogate|BOM"):
         fast_json.loads(content)
+
+
+@pytest.mark.parametrize("depth", [*range(480, 520), 900, 960, 1000, 1015, 1030, 5000])
+def test_what_is_too_deep_to_write_is_not_read(depth: int) -> None:
+    content = b'{"a":' * depth + b"1" + b"}" * depth
+    body = fast_json.read_object(content)
+    assert (body is None) == (depth > fast_json.MAX_DEPTH)
+    if body is not None:
+        assert fast_json.dumps(body) == content
+
+
+def test_brackets_in_a_text_are_no_depth() -> None:
+    content = json.dumps({"code": "[{" * 5000, "list": [[]] * 5000}).encode()
+    assert fast_json.loads(content) == json.loads(content)

@@ -10,9 +10,10 @@ from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from router.api.wire import TOO_DEEP, Json, headers_of, latin1, prompt_request, service_of, settings_of
+from router.api.wire import Json, headers_of, latin1, prompt_request, service_of, settings_of
 from router.endpoints import Endpoint
 from router.errors import InvalidRequestError
+from router.request import TOO_DEEP
 from router.service import CLIENT_CLOSED_STATUS, AnswerStream
 from router.sse import COMMENT
 

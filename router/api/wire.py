@@ -12,11 +12,9 @@ from starlette.responses import Response
 from data import fast_json
 from router.endpoints import CHAT, Endpoint
 from router.errors import InvalidRequestError
-from router.request import PromptRequest, read_request
+from router.request import TOO_DEEP, PromptRequest, read_request
 from router.service import Service
 from router.settings import Server, Settings
-
-TOO_DEEP = "the body is nested too deeply to read"
 
 
 class Json(Response):
