@@ -85,6 +85,9 @@ class Asker:
             breakers.abandoned(upstream)
             decision.attempts.append(Attempt(entry.name, None, CLIENT_CLOSED, perf_counter() - began))
             raise
+        except Exception:  # a defect of ours: it says nothing of the upstream
+            breakers.abandoned(upstream)
+            raise
         took_s = perf_counter() - began
         if isinstance(reply, ReplyStream) or reply.fault is None:
             breakers.succeeded(upstream)

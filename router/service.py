@@ -5,6 +5,7 @@ It only waits: encoding and scoring run in a thread of their own, HTTP is `route
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from time import perf_counter
@@ -25,6 +26,8 @@ from router.reply import Reply
 from router.request import PromptRequest
 from router.sse import COMMENT
 from router.upstream import ReplyStream, Upstreams
+
+logger = logging.getLogger(__name__)
 
 N_NEAREST = 5  # labelled questions that explain a choice
 CLIENT_CLOSED_STATUS = 499  # as nginx counts it: no one was left to see a status
@@ -73,6 +76,11 @@ class AnswerStream:
             decision.close(200, f"stream_{failure.code}")
             error = {"message": f"the upstream broke off: {failure}", "type": "upstream_error", "param": None}
             yield relay.failure({**error, "code": "upstream_stream_failed"})
+        except Exception:
+            logger.exception("a stream broke off by a defect of the router")
+            decision.close(200, "stream_internal_error")
+            error = {"message": "the router failed on this stream", "type": "server_error", "param": None}
+            yield relay.failure({**error, "code": "internal_error"})
         else:
             decision.close(200)
             self._observed.latencies.add(self._upstream, decision.latency_s)

@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from router.artifact import Artifact
 from router.choice import Forecast, forecasts
 from router.encoder.lsa import LsaEncoder
+from router.relay import ChoiceRelay
 from router.replay import replay
 from tests.serving import A_SUM, Gateway, entry, planted_engine, run_gateway, settings
 from tests.upstreams import Upstream
@@ -267,10 +268,25 @@ def test_what_cannot_be_read_is_400_and_never_500(gateway: Gateway, body: Any, s
     assert says in answer.json()["error"]["message"]
 
 
+def test_a_defect_within_a_stream_ends_it_with_one_error_and_is_recorded_as_ours(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("the inner secret")
+
+    monkeypatch.setattr(ChoiceRelay, "event", broken)  # no chunk is known that does this: a defect has to be planted
+    answer = post(gateway, chat(stream=True))
+    events = [line.removeprefix("data: ") for line in answer.text.split("\n") if line.startswith("data: ")]
+    assert [json.loads(event)["error"]["code"] for event in events] == ["internal_error"]
+    assert "inner secret" not in answer.text
+    row = gateway.decision(answer.headers["x-request-id"])
+    assert (row["status"], row["error"]) == (200, "stream_internal_error")
+
+
 def test_at_no_depth_does_a_nested_body_break_the_router(gateway: Gateway) -> None:
     seen = set()
     with httpx.Client(base_url=gateway.base_url, timeout=20) as client:
-        for depth in range(900, 1000):
+        for depth in (*range(245, 260), *range(480, 510), *range(900, 1030, 5)):
             nested = "[" * depth + "]" * depth
             for field in ("metadata", "tools"):
                 body = json.dumps(chat(**{field: "?"})).replace('"?"', nested)
