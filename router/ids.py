@@ -1,10 +1,14 @@
-"""Ids of requests and decisions: unique, and no secret."""
+"""Ids of requests and decisions: unique, and not to be guessed from others."""
 
-from random import Random
+import os
+from collections import deque
 from time import time_ns
 
-# seeded by the system once; asking it for every id would let go of the interpreter's lock each time
-_random = Random()
+N_BYTES = 10
+N_DRAWN = 400  # at once: asking the system for every id would let go of the interpreter's lock each time
+
+_drawn: deque[str] = deque()
+os.register_at_fork(after_in_child=_drawn.clear)  # no two processes give out the same
 
 
 def new_id() -> str:
@@ -12,4 +16,14 @@ def new_id() -> str:
 
     Ids that follow each other go to the end of an index; random ones rewrite a page of it each.
     """
-    return f"{time_ns() // 1_000_000:012x}{_random.getrandbits(80):020x}"
+    return f"{time_ns() // 1_000_000:012x}{_random_digits()}"
+
+
+def _random_digits() -> str:
+    try:
+        return _drawn.pop()
+    except IndexError:
+        block = os.urandom(N_BYTES * N_DRAWN).hex()
+        first, *others = (block[start : start + 2 * N_BYTES] for start in range(0, len(block), 2 * N_BYTES))
+        _drawn.extend(others)
+        return first
