@@ -48,7 +48,7 @@ class _Waiting:
 
 
 class Forecasting:
-    """Forecasts for one event loop. Always `close()` it: that ends its thread."""
+    """Forecasts for one event loop. Always `close()` it: that ends its threads."""
 
     def __init__(self, deadline_s: float = DEADLINE_S) -> None:
         self._deadline_s = deadline_s
@@ -58,6 +58,7 @@ class Forecasting:
         self._waiting: deque[_Waiting] = deque()
         self._due = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
+        self._aside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explain")
 
     @property
     def n_waiting(self) -> int:
@@ -65,11 +66,12 @@ class Forecasting:
         return len(self._waiting) + self._thread._work_queue.qsize()
 
     def close(self) -> None:
-        self._thread.shutdown(cancel_futures=True)
+        for thread in (self._thread, self._aside):
+            thread.shutdown(cancel_futures=True)
 
     async def run(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """Do other work with the encoder in its thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        """Do other work with the encoder, an explanation's for example, in a thread that no forecast waits for."""
+        return await asyncio.get_running_loop().run_in_executor(self._aside, work, *arguments)
 
     async def forecast(self, artifact: Artifact, text: str) -> Forecast:
         """Forecast one prompt, together with those that arrive at the same time.
@@ -105,7 +107,11 @@ class Forecasting:
             if together[0].artifact.encoder.is_light and sum(len(one.text) for one in together) <= LIGHT_CHARS:
                 self._settle(together, _forecasts(together))
                 continue
-            running = loop.run_in_executor(self._thread, _timed_forecasts, together)
+            try:
+                running = loop.run_in_executor(self._thread, _timed_forecasts, together)
+            except RuntimeError as error:  # the system has no thread to give, now
+                self._settle(together, [error] * len(together))
+                continue
             running.add_done_callback(lambda ran, together=together: self._ran(together, ran))  # type: ignore[misc]
             return
         self._due = False
