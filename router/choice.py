@@ -30,6 +30,7 @@ EMPTY_TEXT = "no user text to encode"
 UNKNOWN_TEXT = "nothing of the text is known from the logs"
 LATE = "no forecast in time"
 ENCODER_FAILED = "the encoder failed"
+PASSING = frozenset({LATE, ENCODER_FAILED})  # doubts that another time would not repeat
 DEFERRED = "its upstream keeps failing: asked after all others"
 
 
@@ -130,6 +131,8 @@ def forecast(artifact: Artifact, text: str) -> Forecast:
 
 def bounded(decision: Decision, seen: Forecast) -> Decision:
     """A decision with the bounds that its prompt's whole forecast has: what an explanation shows."""
+    if not decision.was_forecast:
+        return decision
     seen = seen.within(None if decision.policy is None else decision.policy.max_novelty)
 
     def with_bounds(option: Option) -> Option:
@@ -202,6 +205,7 @@ def choose(
         note="; ".join(note for note in (default_note, ranking.note, deferred) if note) or None,
         input_tokens_estimate=request.input_tokens,
         novelty=forecast.novelty,
+        was_forecast=forecast.doubt not in PASSING,
         streamed=request.stream,
     )
 

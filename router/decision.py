@@ -51,7 +51,8 @@ class Decision:
     """One decision. `options` stand in the order to ask them; `others` could not be chosen for this request.
 
     `policy` is none where the client named the model, and then nothing was scored. `first` names what stands before the
-    policy's order, `failing` what stands behind it.
+    policy's order, `failing` what stands behind it. Where the prompt could not be forecast at that time, `was_forecast`
+    is false and every P(correct) the usual one.
     """
 
     request_id: str
@@ -64,6 +65,7 @@ class Decision:
     note: str | None = None
     input_tokens_estimate: int = 0
     novelty: float | None = None
+    was_forecast: bool = True
     streamed: bool = False
     id: str = field(default_factory=new_id)
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -166,6 +168,7 @@ class Decision:
                 "policy": None if self.policy is None else self.policy.as_json(),
                 "first": list(self.first),
                 "failing": list(self.failing),
+                "was_forecast": self.was_forecast,
                 "columns": [option.entry.column for option in self.options],
                 "input_tokens_estimate": self.input_tokens_estimate,
                 "aliases": [] if self.answered is None else list(self.answered.entry.aliases),

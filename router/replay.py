@@ -48,7 +48,10 @@ def replay(row: Mapping[str, Any], artifact: Artifact | None = None) -> Replay:
     made = Replay(row["id"], row["first_choice"], order[0], order == [c.model for c in candidates])
     if artifact is None or row["prompt"] is None:
         return made
-    p_correct = forecast(artifact, row["prompt"]).within(inputs["policy"].get("max_novelty")).p_correct
+    if inputs.get("was_forecast", True):
+        p_correct = forecast(artifact, row["prompt"]).within(inputs["policy"].get("max_novelty")).p_correct
+    else:
+        p_correct = artifact.scorer.usual.tolist()
     again = [
         candidate if column is None else candidate._replace(p_correct=p_correct[column])
         for candidate, column in zip(candidates, inputs["columns"], strict=True)

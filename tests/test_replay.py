@@ -1,5 +1,6 @@
 """A decision that was recorded is chosen again from its record, and the choice is the same."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,13 @@ from sqlalchemy import Engine
 
 from data.database import ready_engine
 from router.artifact import Artifact
+from router.choice import ENCODER_FAILED, LATE, as_usual, bounded, choose, forecast
+from router.eligibility import eligible
+from router.observed import Observed
+from router.policy import Policy
+from router.pool import join_pool
 from router.replay import replay
+from router.request import read_request
 from tests.serving import A_POEM, A_SUM, Gateway, entry, planted_artifact, register, run_gateway, settings
 from tests.upstreams import run_upstream
 
@@ -82,3 +89,22 @@ def test_a_record_that_was_tampered_with_is_noticed(gateway: Gateway, artifact: 
 def test_a_record_from_before_replays_says_so() -> None:
     with pytest.raises(ValueError, match="recorded before replays"):
         replay({"id": "d", "inputs": None})
+
+
+def test_a_choice_that_was_made_without_a_forecast_is_replayed_without_one(artifact: Artifact) -> None:
+    pool = join_pool([], [], artifact, {}, "http://127.0.0.1:1/v1")
+    body = {"model": "auto", "messages": [{"role": "user", "content": A_POEM}]}
+    request = read_request(json.dumps(body).encode(), {}, Policy())
+    entries, reasons = eligible(pool, request, Observed())
+    in_time = forecast(artifact, A_POEM)
+    for seen in (in_time, as_usual(artifact, LATE), as_usual(artifact, ENCODER_FAILED)):
+        decision = choose(request, "request", pool, entries, reasons, seen)
+        decision.prompt = request.text
+        again = replay(decision.as_row("full"), artifact)
+        assert again.same
+        assert again.forecast_difference == pytest.approx(0)
+        explained = bounded(decision, in_time)
+        for option in explained.options:
+            assert option.p_correct is not None
+            assert (option.interval is None) == (seen is not in_time)
+            assert option.interval is None or option.interval[0] <= option.p_correct <= option.interval[1]
