@@ -33,6 +33,7 @@ BATCH_SIZE = 500  # rows in one transaction
 SEGMENT_SIZE = 2_000  # records in one file
 SEGMENTS_IN_MEMORY = 4  # what is just written need not be read back
 ADOPT_EVERY_S = 10.0
+DATATYPE_MISMATCH = "42804"  # PostgreSQL files it under syntax errors
 FIRST_RETRY_S, MAX_RETRY_S = 0.5, 5.0
 SHUTDOWN_S = 10.0
 
@@ -252,5 +253,6 @@ class Recorder:
 def _away(error: Exception) -> bool:
     """Whether an error says that the database is not there, and not that it refuses what a row holds."""
     if isinstance(error, DBAPIError):
-        return not isinstance(error, DataError | IntegrityError)
+        is_misfit = getattr(error.orig, "sqlstate", None) == DATATYPE_MISMATCH
+        return not (is_misfit or isinstance(error, DataError | IntegrityError))
     return isinstance(error, SQLAlchemyError | DatabaseError) and not isinstance(error, StatementError)

@@ -40,7 +40,7 @@ TOGETHER = 256  # prompts whose n-grams are looked up at once
 FEW_PROMPTS = 32  # what serving encodes together: its words are looked up
 SPACES = re.compile(r"[ \n]+")  # no token reaches across them, and no character composes with them
 MOST_WORDS = 20_000  # that are kept
-LONGEST_WORD = 40  # characters of one that is kept
+LONGEST_WORD = 40  # characters, and tokens, of one that is kept
 
 # a LaTeX command, a letter of a script without spaces, a word, one digit, one symbol
 PIECES = (
@@ -224,10 +224,11 @@ class _Words:
         if len(word) > LONGEST_WORD:  # a batch finds no offsets, which takes long words most of their time
             (encoding,) = self._tokenizer.encode_batch_fast([word], add_special_tokens=False)
             return list(encoding.ids)
-        if len(self._known) >= MOST_WORDS:
-            self._known = {}
         tokens: list[int] = self._tokenizer.encode(word, add_special_tokens=False).ids
-        self._known[word] = tokens
+        if len(tokens) <= LONGEST_WORD:  # one character may become eighteen
+            if len(self._known) >= MOST_WORDS:
+                self._known = {}
+            self._known[word] = tokens
         return tokens
 
 
