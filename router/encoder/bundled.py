@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 from router.encoder.base import Vectors
 from router.encoder.checkpoint import Checkpoint
+from router.encoder.dense import read_dense
 from router.encoder.latest import LatestVectors
 from router.encoder.llama import Llama
 from router.encoder.text import readable, windows
@@ -28,7 +29,7 @@ TOKENS_TOGETHER = 2_048
 
 
 class BundledEncoder:
-    """Encodes prompts as the mean last state of the bundled model, and keeps the latest prompts' vectors.
+    """Encodes prompts as the mean last state of the bundled model, mapped, and keeps the latest prompts' vectors.
 
     A prompt of more than `max_tokens` is read as the mean of at most `n_windows` windows; one window is head and tail.
     """
@@ -41,6 +42,7 @@ class BundledEncoder:
         self.n_windows = n_windows
         self._checkpoint = Checkpoint.find(folder)
         self._llama = Llama.read(self._checkpoint.folder)
+        self._dense = read_dense(self._checkpoint.dense)
         self._tokenizer = Tokenizer.from_file(str(self._checkpoint.folder / "tokenizer.json"))
         self._latest = LatestVectors(self.compute)
         self._pools = ThreadpoolController()
@@ -66,7 +68,7 @@ class BundledEncoder:
 
     @property
     def dim(self) -> int:
-        return self._llama.dim
+        return self._dense.dim if self._dense else self._llama.dim
 
     @cached_property
     def fingerprint(self) -> str:
@@ -81,7 +83,7 @@ class BundledEncoder:
 
     def compute(self, prompts: Sequence[str]) -> Vectors:
         """Encode prompts anew; a prompt without text is all zeros."""
-        vectors = np.zeros((len(prompts), self.dim), dtype=np.float32)  # (N, D)
+        vectors = np.zeros((len(prompts), self._llama.dim), dtype=np.float32)  # (N, D)
         tokens = [self.tokenize(prompt) for prompt in prompts]
         read = [(row, window) for row, parts in enumerate(tokens) for window in parts]
         with self._pools.limit(limits=1, user_api="blas"):  # so small products gain nothing from more
@@ -90,7 +92,7 @@ class BundledEncoder:
                 for i, mean in zip(some, means, strict=True):
                     row, window = read[i]
                     vectors[row] += np.float32(len(window) / sum(map(len, tokens[row]))) * mean
-        return vectors
+        return self._dense(vectors) if self._dense else vectors
 
     def tokenize(self, prompt: str) -> list[list[int]]:
         """Tokenize into windows, and cut the middle out of what is too long for them."""

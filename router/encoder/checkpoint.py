@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from router.encoder.dense import CONFIG, WEIGHTS
 from router.errors import EncoderError
 
 # what defines a checkpoint's vectors, and nothing else (no README, no optimizer state, no generation settings)
@@ -39,13 +40,14 @@ class Checkpoint:
     """A folder that transformers can load; for a SentenceTransformer folder, the transformer's part of it.
 
     root: the folder that was named; pooling: how its states become a vector, mean where it does not say; instruction:
-    what stands before every prompt and is left out of the pooling.
+    what stands before every prompt and is left out of the pooling; dense: the folders of linear steps after it.
     """
 
     folder: Path
     root: Path
     pooling: Pooling = "mean"
     instruction: str = ""
+    dense: tuple[Path, ...] = ()
 
     @classmethod
     def find(cls, path: Path) -> "Checkpoint":
@@ -73,13 +75,14 @@ class Checkpoint:
                 'states is a poor vector. Train it to read both ways (LLM2Vec), then set "is_causal": false in its '
                 "config.json. A model that was trained as an encoder is `sentence:PATH`"
             )
-        return cls(folder, path, _pooling(path), _instruction(path))
+        return cls(folder, path, _pooling(path), _instruction(path), tuple(_modules(path, "Dense")))
 
     def fingerprint(self) -> str:
         """Name the checkpoint by the content of its files, read in a stream: 64 hexadecimal digits."""
         digest = hashlib.sha256()
         paths = {path for pattern in DEFINING_FILES for path in self.folder.glob(pattern) if path.is_file()}
-        for path in sorted(paths):
+        of_dense = [folder / name for folder in self.dense for name in (CONFIG, WEIGHTS)]
+        for path in [*sorted(paths), *of_dense]:
             with path.open("rb") as file:
                 digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
@@ -89,11 +92,18 @@ def _transformer_folder(path: Path) -> Path:
     """Step into the transformer of a SentenceTransformer folder, which modules.json names; else stay."""
     if not (path / "modules.json").is_file():
         return path
-    modules = _read_json(path / "modules.json")
-    for module in modules if isinstance(modules, list) else []:
-        if isinstance(module, dict) and str(module.get("type", "")).endswith(".Transformer"):
-            return path / str(module.get("path", ""))
+    for folder in _modules(path, "Transformer"):
+        return folder
     raise EncoderError(f"{path / 'modules.json'} names no Transformer module")
+
+
+def _modules(path: Path, kind: str) -> list[Path]:
+    """The folders of a SentenceTransformer folder's modules of a kind, in order; none where it is no such folder."""
+    if not (path / "modules.json").is_file():
+        return []
+    modules = _read_json(path / "modules.json")
+    named = [module for module in modules if isinstance(module, dict)] if isinstance(modules, list) else []
+    return [path / str(of.get("path", "")) for of in named if str(of.get("type", "")).endswith(f".{kind}")]
 
 
 def _pooling(path: Path) -> Pooling:

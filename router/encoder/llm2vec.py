@@ -24,6 +24,7 @@ from transformers.utils.logging import set_tqdm_hook
 
 from router.encoder.base import Vectors
 from router.encoder.checkpoint import Checkpoint
+from router.encoder.dense import read_dense
 from router.encoder.latest import LatestVectors
 from router.encoder.machine import Backend, DTypeName, asked_backend, best_device, best_dtype
 from router.encoder.openvino_model import OpenVinoModel
@@ -42,7 +43,7 @@ PaddingSide = Literal["left", "right"]
 
 
 class Llm2VecEncoder:
-    """Encodes prompts as the pooled last hidden states of a bidirectional decoder; their mean as a rule.
+    """Encodes prompts as the pooled last hidden states of a bidirectional decoder, then by the folder's Dense modules.
 
     A prompt of more than `max_tokens` is read as the mean of at most `n_windows` windows, weighted by their tokens; one
     window is head and tail. The latest prompts' vectors are kept.
@@ -66,6 +67,7 @@ class Llm2VecEncoder:
         self.n_windows = n_windows
         self.padding_side: PaddingSide = padding_side
         self._checkpoint = checkpoint
+        self._dense = read_dense(checkpoint.dense)
         self._tokenizer = tokenizer
         self._model = model
         self._latest = LatestVectors(self.compute)
@@ -170,6 +172,10 @@ class Llm2VecEncoder:
 
     @property
     def dim(self) -> int:
+        return self._dense.dim if self._dense else self._width
+
+    @property
+    def _width(self) -> int:
         return int(self._model.config.get_text_config().hidden_size)
 
     @cached_property
@@ -184,7 +190,7 @@ class Llm2VecEncoder:
     @torch.inference_mode()
     def compute(self, prompts: Sequence[str]) -> Vectors:
         """Encode prompts anew; a prompt without a token is all zeros."""
-        vectors = np.zeros((len(prompts), self.dim), dtype=np.float32)  # (N, D)
+        vectors = np.zeros((len(prompts), self._width), dtype=np.float32)  # (N, D)
         tokens = [self._tokenize(prompt) for prompt in prompts]
         read = [(row, window) for row, parts in enumerate(tokens) for window in parts]
         for some in _batches([len(window) for _, window in read]):
@@ -194,7 +200,7 @@ class Llm2VecEncoder:
             for i, mean in zip(some, means, strict=True):
                 row, window = read[i]
                 vectors[row] += np.float32(len(window) / sum(map(len, tokens[row]))) * mean
-        return vectors
+        return self._dense(vectors) if self._dense else vectors
 
     @torch.inference_mode()
     def refuse_causal(self) -> None:

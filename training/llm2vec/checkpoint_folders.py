@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from router.encoder.checkpoint import POOLING_NAMES, Pooling
+from router.encoder.dense import Dense
 from router.encoder.llm2vec import Llm2VecEncoder, no_progress_bars
 from training.errors import TrainingError
 
@@ -75,8 +76,12 @@ def export(
     max_tokens: int,
     dtype: torch.dtype,
     instruction: str = "",
+    dense: Dense | None = None,
 ) -> None:
-    """Write a SentenceTransformer folder without the output head, and open it: EncoderError if it stayed causal."""
+    """Write a SentenceTransformer folder without the output head, and open it: EncoderError if it stayed causal.
+
+    dense: what maps the pooled vectors, if anything does.
+    """
     model.config.get_text_config().use_cache = False
     folder.mkdir(parents=True, exist_ok=True)
     with no_progress_bars():
@@ -87,6 +92,9 @@ def export(
         {"idx": 0, "name": "0", "path": "", "type": f"{of}.Transformer"},
         {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{of}.Pooling"},
     ]
+    if dense:
+        modules.append({"idx": 2, "name": "2", "path": "2_Dense", "type": f"{of}.Dense"})
+        dense.save(folder / "2_Dense")
     width = model.config.get_text_config().hidden_size
     modes = {f"pooling_mode_{name}": POOLING_NAMES.get(name) == pooling for name in EVERY_POOLING}
     _write(folder / "modules.json", modules)
