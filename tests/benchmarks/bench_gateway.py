@@ -1,10 +1,10 @@
 """The gateway beside a bare pass-through and LiteLLM's proxy, in one run: python -m tests.benchmarks.bench_gateway
 
-It starts everything itself: the upstreams, FastAPI with the same HTTP client and nothing else, this router with its
-LSA encoder, and LiteLLM in a virtual environment of its own (`--without-litellm` leaves it out). The servers take turns
-in short rounds; a figure is the median of its rounds, a ratio the median of the rounds' ratios. What counts are the
-ratios: the machine's speed, and most of what else it does, falls out of them. `--rss` asks 200,000 times and looks for
-leaks.
+It starts everything itself: the upstreams, FastAPI with the same HTTP client and nothing else, this router once with
+its LSA encoder and once with the bundled one, and LiteLLM in a virtual environment of its own (`--without-litellm`
+leaves it out). The servers take turns in short rounds; a figure is the median of its rounds, a ratio the median of the
+rounds' ratios. What counts are the ratios: the machine's speed, and most of what else it does, falls out of them.
+`--rss` asks the first router 200,000 times and looks for leaks.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from tests.benchmarks.gateway_load import Round, filler, load, streams
 from tests.benchmarks.gateway_servers import Server, bare, litellm, router, streaming_upstream, train, upstream
 
 LITELLM = "1.106.0"
+PEERS = ("bare", "litellm")
 RSS_AFTER = (20_000, 200_000)
 Figures = dict[str, float]
 
@@ -29,10 +30,12 @@ def main() -> None:
     arguments = _arguments()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        _say(f"training on simulated logs, encoder {arguments.encoder}")
-        train(folder, arguments.encoder)
+        for encoder in arguments.encoders:
+            _say(f"training on simulated logs, encoder {encoder}")
+            (folder / encoder).mkdir()
+            train(folder / encoder, encoder)
         if arguments.rss:
-            result: dict[str, object] = {"rss": _rss(folder, arguments.rss_requests)}
+            result: dict[str, object] = {"rss": _rss(folder / arguments.encoders[0], arguments.rss_requests)}
         else:
             result = {"rounds": arguments.rounds, **_compare(folder, arguments)}
     if arguments.json:
@@ -43,7 +46,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each round")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--encoder", default="lsa", help="of the router: lsa (the default), bundled, lsa+bundled")
+    parser.add_argument(
+        "--encoders", nargs="+", default=["lsa", "bundled"], help="a router for each: lsa, bundled, ..."
+    )
     parser.add_argument("--streams", type=int, default=40, help="in each round")
     parser.add_argument("--litellm", default=LITELLM, metavar="VERSION")
     parser.add_argument("--without-litellm", action="store_true")
@@ -84,7 +89,8 @@ def _compare(folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
 
 def _servers(stack: ExitStack, folder: Path, url: str, arguments: argparse.Namespace) -> list[Server]:
     _say("starting servers")
-    servers = [stack.enter_context(bare(folder, url)), stack.enter_context(router(folder, url))]
+    servers = [stack.enter_context(bare(folder, url))]
+    servers += [stack.enter_context(router(folder / encoder, url, encoder)) for encoder in arguments.encoders]
     if not arguments.without_litellm:
         servers.append(stack.enter_context(litellm(folder, url, arguments.litellm)))
     return servers
@@ -97,27 +103,25 @@ def _figures(measured: Round) -> Figures:
 def _in_turns(
     name: str, servers: Sequence[Server], measure: Callable[[Server], Figures], n_rounds: int
 ) -> dict[str, object]:
-    """Measure the servers in turns, after a round that only warms up, and print medians and ratios."""
+    """Measure the servers in turns, after a round that only warms up, and print medians and our ratios to the peers."""
     for server in servers:
         measure(server)
     rounds = [{server.name: measure(server) for server in servers} for _ in range(n_rounds)]
-    print(f"\n{name} (median of {n_rounds} rounds; ratio: embedrouter / other, least to greatest)")
+    ours = [server.name for server in servers if server.name not in PEERS]
+    peers = [server.name for server in servers if server.name in PEERS]
+    print(f"\n{name} (median of {n_rounds} rounds; ours / the peer's, least to greatest)")
     found: dict[str, object] = {}
     for figure in rounds[0][servers[0].name]:
-        ours = [each["embedrouter"][figure] for each in rounds]
-        line, row = f"  {figure:15}", {}
-        for server in servers:
-            values = [each[server.name][figure] for each in rounds]
-            row[server.name] = statistics.median(values)
-            line += f"{server.name:>13} {row[server.name]:9.2f}"
-            if server.name != "embedrouter":
-                ratios = sorted(mine / value for mine, value in zip(ours, values, strict=True))
-                row[f"ratio to {server.name}"] = statistics.median(ratios)
-                row[f"added to {server.name}"] = statistics.median(
-                    mine - value for mine, value in zip(ours, values, strict=True)
-                )
-                line += f" ({statistics.median(ratios):.2f}x, {ratios[0]:.2f} to {ratios[-1]:.2f})"
-        print(line, flush=True)
+        row: dict[str, float] = {each: statistics.median(one[each][figure] for one in rounds) for each in rounds[0]}
+        print(f"  {figure:15}" + "".join(f"{peer:>13} {row[peer]:9.2f}" for peer in peers))
+        for mine in ours:
+            line = f"  {'':15}{mine:>13} {row[mine]:9.2f}"
+            for peer in peers:
+                ratios = sorted(one[mine][figure] / one[peer][figure] for one in rounds)
+                row[f"{mine} / {peer}"] = statistics.median(ratios)
+                row[f"{mine} - {peer}"] = statistics.median(one[mine][figure] - one[peer][figure] for one in rounds)
+                line += f"   {peer} {statistics.median(ratios):.2f}x ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+            print(line, flush=True)
         found[figure] = row
     return found
 

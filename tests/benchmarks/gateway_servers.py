@@ -136,7 +136,7 @@ def train(folder: Path, encoder_spec: str) -> None:
 
 
 @contextmanager
-def router(folder: Path, upstream_url: str) -> Iterator[Server]:
+def router(folder: Path, upstream_url: str, name: str = "embedrouter") -> Iterator[Server]:
     """This router as `embedrouter serve` starts it, on the artifact that `train` left in the folder."""
     port = free_port()
     configuration = {
@@ -150,7 +150,7 @@ def router(folder: Path, upstream_url: str) -> Iterator[Server]:
     command = [sys.executable, "-m", "embedrouter", "serve", "--port", str(port), "--admin-port", "0"]
     command += ["--config", str(folder / "config.yaml")]
     with running("embedrouter", command, port, folder) as pid:
-        yield Server("embedrouter", f"http://127.0.0.1:{port}", "auto", pid)
+        yield Server(name, f"http://127.0.0.1:{port}", "auto", pid)
 
 
 @contextmanager
