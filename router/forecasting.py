@@ -2,7 +2,8 @@
 
 A prompt waits for as long as each turn of the event loop brings another, which alone is one turn. A light encoder's
 short prompts are forecast where they arrive: handing so little work to a thread costs more than doing it. All else goes
-to a thread of its own, and what comes while that is busy waits and goes together next.
+to a thread of its own, or is dealt to one for each core where the encoder runs on one; what comes while all are busy
+waits and goes together next.
 
 None waits longer than the deadline: it gets what is usual, and what its forecast would still take is spared or dropped.
 Where more comes than can be forecast, as many as can be are in time: what goes together is kept small by how fast the
@@ -11,6 +12,7 @@ last ones were, and who would be late all the same is passed over.
 
 import asyncio
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +30,7 @@ Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 MAX_TOGETHER = 32
+MOST_CORES = 4
 LIGHT_CHARS = 4_000  # about a millisecond of work on the event loop, for all prompts of one turn together
 DEADLINE_S = 1.0
 SHARE = 0.25  # of the deadline, for what goes to the thread together
@@ -50,14 +53,16 @@ class _Waiting:
 class Forecasting:
     """Forecasts for one event loop. Always `close()` it: that ends its threads."""
 
-    def __init__(self, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, deadline_s: float = DEADLINE_S, n_cores: int | None = None) -> None:
         self._deadline_s = deadline_s
         self._failure: str | None = None
         self._ran_s = 0.0  # of late, in the thread,
         self._ran_chars = 0.0  # for so many
         self._waiting: deque[_Waiting] = deque()
         self._due = False
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
+        self._n_running = 0
+        self._n_cores = n_cores or min(_usable_cores(), MOST_CORES)
+        self._thread = ThreadPoolExecutor(max_workers=self._n_cores, thread_name_prefix="encode")
         self._aside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explain")
 
     @property
@@ -95,13 +100,17 @@ class Forecasting:
         if n_seen < len(self._waiting) < MAX_TOGETHER:
             asyncio.get_running_loop().call_soon(self._gather, len(self._waiting))
         else:
+            self._due = False
             self._next()
 
     def _next(self) -> None:
-        """Forecast what waits, here or in the thread, until nothing does."""
+        """Forecast what waits, here or in a thread, until nothing does or all threads are busy."""
         loop = asyncio.get_running_loop()
         while self._waiting:
-            together = self._together(loop.time())
+            n_idle = (self._n_cores if self._waiting[0].artifact.encoder.is_serial else 1) - self._n_running
+            if n_idle < 1:
+                return
+            together = self._together(loop.time(), -(-len(self._waiting) // n_idle))
             if not together:
                 continue
             if together[0].artifact.encoder.is_light and sum(len(one.text) for one in together) <= LIGHT_CHARS:
@@ -112,11 +121,10 @@ class Forecasting:
             except RuntimeError as error:  # the system has no thread to give, now
                 self._settle(together, [error] * len(together))
                 continue
+            self._n_running += 1
             running.add_done_callback(lambda ran, together=together: self._ran(together, ran))  # type: ignore[misc]
-            return
-        self._due = False
 
-    def _together(self, now: float) -> list[_Waiting]:
+    def _together(self, now: float, most: int) -> list[_Waiting]:
         """Take the first that waits and those behind it that the same artifact forecasts, as many as the share allows.
 
         Who is done is left out, and who would be late.
@@ -124,7 +132,7 @@ class Forecasting:
         together: list[_Waiting] = []
         share_s, pace_s = SHARE * self._deadline_s, self._ran_s and self._ran_s / max(self._ran_chars, 1.0)
         expected_s = 0.0
-        while self._waiting and len(together) < MAX_TOGETHER:
+        while self._waiting and len(together) < min(most, MAX_TOGETHER):
             first = self._waiting[0]
             if not first.done.done():  # else its client left, or it was late
                 longer_s = expected_s + (pace_s and pace_s * first.n_chars)
@@ -142,6 +150,7 @@ class Forecasting:
             self._waiting.popleft()
 
     def _ran(self, together: Sequence[_Waiting], ran: "asyncio.Future[_Timed]") -> None:
+        self._n_running -= 1
         if ran.cancelled():  # the service closes
             for one in together:
                 one.done.cancel()
@@ -171,6 +180,10 @@ class Forecasting:
         if failure != self._failure:
             logger.warning("the encoder fails, prompts are not forecast: %s", failure)
         self._failure = failure
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ class Watched:
 
     encoder: LsaEncoder
     is_light: bool = True
+    is_serial: bool = False
     max_tokens: int = 4_096
     failure: type[Exception] = ValueError
     held: Event | None = None
@@ -186,3 +187,25 @@ async def test_what_goes_together_takes_a_share_of_the_deadline_and_who_would_be
     finally:
         encoder.held.set()
         forecasting.close()
+
+
+@pytest.mark.parametrize(("is_serial", "n_batches"), [(True, 2), (False, 1)])
+async def test_an_encoder_that_keeps_one_core_busy_is_asked_by_a_thread_for_each_core(
+    artifact: Artifact, encoder: Watched, is_serial: bool, n_batches: int
+) -> None:
+    encoder.is_light, encoder.is_serial, encoder.held = False, is_serial, Event()
+    serving, forecasting = watched(artifact, encoder), Forecasting(deadline_s=20, n_cores=2)
+    texts = [f"{A_SUM} {number}" for number in range(6)]
+    seen = asyncio.gather(*(forecasting.forecast(serving, text) for text in texts))
+    await asyncio.sleep(0.1)
+    late = asyncio.create_task(forecasting.forecast(serving, A_POEM))  # all threads are busy
+    await asyncio.sleep(0.05)
+    assert sorted(map(len, encoder.asked)) == [6 // n_batches] * n_batches
+    assert len(encoder.threads) == n_batches
+    encoder.held.set()
+    found = [*await seen, await late]
+    assert encoder.asked[n_batches:] == [[A_POEM]]
+    assert forecasting.n_waiting == 0
+    forecasting.close()
+    for text, one in zip([*texts, A_POEM], found, strict=True):
+        assert one.p_correct == pytest.approx(forecast(artifact, text).p_correct)

@@ -99,6 +99,7 @@ class CountingEncoder:
     max_tokens: int = 100
     depends_on_logs: bool = False
     is_light: bool = False
+    is_serial: bool = False
     asked: list[str] = field(default_factory=list)
 
     def encode(self, prompts: Sequence[str]) -> Vectors:

@@ -36,6 +36,7 @@ class BundledEncoder:
 
     depends_on_logs = False
     is_light = False
+    is_serial = True
 
     def __init__(self, folder: Path = FOLDER, max_tokens: int = MAX_TOKENS, n_windows: int = 1) -> None:
         self.max_tokens = max_tokens

@@ -94,6 +94,10 @@ class JoinedEncoder:
         return all(part.encoder.is_light for part in self.parts)
 
     @property
+    def is_serial(self) -> bool:
+        return any(part.encoder.is_serial for part in self.parts)
+
+    @property
     def dim(self) -> int:
         return sum(part.encoder.dim for part in self.parts)
 

@@ -51,6 +51,7 @@ class Llm2VecEncoder:
 
     depends_on_logs = False
     is_light = False
+    is_serial = False
 
     def __init__(
         self,

@@ -60,6 +60,7 @@ class LsaEncoder:
 
     depends_on_logs = True
     is_light = True
+    is_serial = False
 
     def __init__(
         self,

@@ -44,6 +44,7 @@ class RemoteEncoder:
 
     depends_on_logs = False
     is_light = False
+    is_serial = False
     max_tokens = MAX_TOKENS
 
     def __init__(self, url: str, model: str, probe: Sequence[float] = (), tries: int = 1) -> None:

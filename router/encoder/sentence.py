@@ -31,6 +31,7 @@ class SentenceEncoder:
 
     depends_on_logs = False
     is_light = False
+    is_serial = False
 
     def __init__(self, folder: Path, model: "SentenceTransformer") -> None:
         self.folder = folder
