@@ -116,4 +116,4 @@ def test_whitening_evens_out_directions_by_its_power() -> None:
         assert np.square(even).sum(axis=1).mean() == pytest.approx(length, rel=1e-3)
         deviation = np.sqrt(np.linalg.eigvalsh(np.cov(even.T)))[::-1]
         assert deviation[:2] / deviation[2] == pytest.approx(ratios, rel=0.03)
-    assert np.isfinite(whiten(np.ones((5, 3)))(np.ones((5, 3), np.float32))).all()
+    assert np.isfinite(whiten(np.ones((5, 3)), 0.7)(np.ones((5, 3), np.float32))).all()

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -341,6 +342,13 @@ def test_the_bundle_is_made_from_scratch_and_again_the_same(tmp_path: Path, monk
     assert len(fingerprints) == 1
     with pytest.raises(TrainingError, match="begun with other texts or settings"):
         bundle(tmp_path / "b", texts=[text], settings=TINY_BUNDLE)
+    bundle(tmp_path / "c", steps=Steps(1, 1, 1), settings=replace(TINY_BUNDLE, whitening=1.0))
+    prompts = [question.prompt for question in generate(100, 7_001)]  # that it learned from
+    spreads = []
+    for name in ("a", "c"):
+        variance = np.linalg.eigvalsh(np.cov(Llm2VecEncoder.load(tmp_path / name).encode(prompts).T))
+        spreads.append(variance[-1] / np.median(variance))
+    assert spreads[1] < 3 < spreads[0]
 
 
 def test_minutes_become_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

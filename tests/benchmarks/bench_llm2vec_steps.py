@@ -1,14 +1,14 @@
 """What each step of the LLM2Vec recipe brings: forecasts and likeness after random weights, after causal training,
-bidirectional attention, MNTP, SimCSE, and learning from outcomes.
+bidirectional attention, MNTP, SimCSE, whitening, and learning from outcomes.
 
-    python -m tests.benchmarks.bench_llm2vec_steps PATH --work DIR [--text PATH ...] [--minutes 10] [--threads 1]
+    python -m tests.benchmarks.bench_llm2vec_steps PATH --work DIR [--text PATH ...] [--minutes 10 | --steps 50 90 9 50]
 
 PATH: a long-format folder. `embedrouter llm2vec bundle` makes a small encoder in DIR, and each step's checkpoint
 encodes the train and val questions; the test questions are not read. Interrupted, run it again and it goes on.
 
 Forecasts are cross-fitted over near-duplicate groups. Outcomes are learned from twice: by one encoder on one half of
 the questions, by another on the other half (a sixth more minutes), and each is judged on forecasts fitted, and made, on
-the half that it did not learn from. The second table compares that with the step before, fitted on the same half, and
+the half that it did not learn from. The last table compares that with the step before, fitted on the same half, and
 with LSA fitted on all. Differences are paired, with 95% intervals by bootstrap over near-duplicate groups.
 
 Likeness: average precision of the centred cosine in telling pairs of near-duplicates from two hundred times as many
@@ -38,9 +38,11 @@ from training.llm2vec.checkpoint_folders import open_model, open_tokenizer
 from training.llm2vec.outcomes import Answered
 from training.llm2vec.similarity import encode_texts
 from training.llm2vec.tokenizer import pad_token_of
+from training.llm2vec.whitening import whiten
 from training.metrics import interval
 
 SHARE = 0.3  # of a step's vectors beside LSA's
+POWER = 0.7  # of the whitening
 N_APART = 200  # random pairs for each of near-duplicates
 UNSUPERVISED = ("random", "causal", "bidirectional", "mntp", "simcse")
 
@@ -51,6 +53,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the encoders")
     parser.add_argument("--text", type=Path, action="append", default=[], help="more to learn language from")
     parser.add_argument("--minutes", type=float, default=10, help="of the recipe on one half of the outcomes")
+    parser.add_argument(
+        "--steps", type=int, nargs=4, metavar=("CAUSAL", "MNTP", "SIMCSE", "OUTCOMES"), help="instead of minutes"
+    )
+    parser.add_argument("--max-tokens", type=int, default=SERVED_TOKENS, help="of a question that is encoded")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -58,19 +64,25 @@ def main() -> None:
     data = data.rows(np.flatnonzero(data.split != "test"))
     halves = deal_folds(data.groups, 2, seed=0)
     texts = [arguments.path, *arguments.text]
-    works = make_encoders(data, halves, arguments.work, texts, arguments.minutes)
-    vectors = encode_steps(data, halves, works, arguments.work / "vectors")
+    steps = Steps(*arguments.steps) if arguments.steps else None
+    works = make_encoders(data, halves, arguments.work, texts, arguments.minutes, steps)
+    vectors = encode_steps(data, halves, works, arguments.work / "vectors", arguments.max_tokens)
     of_words = LsaEncoder.fit([data.prompts[row] for row in data.part("train")]).encode(data.prompts)
     compare(data, halves, of_words, vectors)
 
 
 def make_encoders(
-    data: Correctness, halves: NDArray[np.int64], work: Path, texts: Sequence[Path], minutes: float
+    data: Correctness,
+    halves: NDArray[np.int64],
+    work: Path,
+    texts: Sequence[Path],
+    minutes: float,
+    steps: Steps | None = None,
 ) -> list[Path]:
     """Run the recipe; the folders of the two encoders' steps, which share all steps but the last."""
     folders = [work / f"half {half}" for half in range(2)]
     answered = [Answered.of(data.rows(np.flatnonzero(halves == half))) for half in range(2)]
-    first = bundle(folders[0], texts=texts, answered=answered[0], minutes=minutes)
+    first = bundle(folders[0], texts=texts, answered=answered[0], minutes=minutes, steps=steps)
     for name in ("start", *UNSUPERVISED):
         copy = folders[1] / "work" / name
         if not copy.is_dir():
@@ -90,29 +102,41 @@ def print_losses(stages: dict[str, dict[str, float]]) -> None:
         print(f"{name:<28}{row['n_steps']:>7}   {curve:<26}{shown}")
 
 
-def encode_steps(data: Correctness, halves: NDArray[np.int64], works: Sequence[Path], kept: Path) -> dict[str, Vectors]:
+def encode_steps(
+    data: Correctness, halves: NDArray[np.int64], works: Sequence[Path], kept: Path, max_tokens: int
+) -> dict[str, Vectors]:
     """Encode all questions by each step's checkpoint, kept on disk as they are made.
 
     Of the last step every question is encoded by the encoder that did not learn from its half.
     """
     vectors: dict[str, Vectors] = {}
-    drawn = _randomized(works[0] / "start")
-    vectors |= _kept(kept, {"random weights": "mean"}, drawn, works[0] / "start", data.prompts)
+    start = works[0] / "start"
+    vectors |= _kept(kept, {"random weights": "mean"}, _randomized(start), start, data.prompts, max_tokens)
     for name in UNSUPERVISED:
         title = "latent token embeddings" if name == "random" else name
         poolings: dict[str, Pooling] = {title: "mean"}
         if name == "causal":
             poolings = {"causal, last token": "last", "causal, mean": "mean"}
         folder = works[0] / name / "model"
-        vectors |= _kept(kept, poolings, open_model(folder, "cpu"), folder, data.prompts)
+        vectors |= _kept(kept, poolings, open_model(folder, "cpu"), folder, data.prompts, max_tokens)
     outcomes = np.zeros_like(vectors["simcse"])
     for half, work in enumerate(works):
         rows = np.flatnonzero(halves != half)
         folder = work / "outcomes" / "model"
         title = f"outcomes of half {half}"
         prompts = [data.prompts[row] for row in rows]
-        outcomes[rows] = _kept(kept, {title: "mean"}, open_model(folder, "cpu"), folder, prompts)[title]
-    return vectors | {"outcomes": outcomes}
+        model = open_model(folder, "cpu")
+        outcomes[rows] = _kept(kept, {title: "mean"}, model, folder, prompts, max_tokens)[title]
+    whitened = whiten(vectors["simcse"][data.part("train")], POWER)(vectors["simcse"])
+    return vectors | {"whitened": whitened, "outcomes": outcomes, "outcomes, whitened": _by_half(outcomes, halves)}
+
+
+def _by_half(vectors: Vectors, halves: NDArray[np.int64]) -> Vectors:
+    """Whiten each half by itself: another encoder made it."""
+    whitened = np.zeros_like(vectors)
+    for half in np.unique(halves):
+        whitened[halves == half] = whiten(vectors[halves == half], POWER)(vectors[halves == half])
+    return whitened
 
 
 def _randomized(start: Path) -> Any:
@@ -125,13 +149,18 @@ def _randomized(start: Path) -> Any:
 
 
 def _kept(
-    folder: Path, poolings: dict[str, Pooling], model: Any, tokenizer_folder: Path, prompts: Sequence[str]
+    folder: Path,
+    poolings: dict[str, Pooling],
+    model: Any,
+    tokenizer_folder: Path,
+    prompts: Sequence[str],
+    max_tokens: int,
 ) -> dict[str, Vectors]:
     paths = {title: folder / f"{title}.npy" for title in poolings}
     if not all(path.is_file() for path in paths.values()):
         tokenizer = open_tokenizer(tokenizer_folder)
         ways = list(poolings.values())
-        made = encode_texts(model, tokenizer, prompts, ways, SERVED_TOKENS, pad_token_of(tokenizer))
+        made = encode_texts(model, tokenizer, prompts, ways, max_tokens, pad_token_of(tokenizer))
         folder.mkdir(exist_ok=True)
         for path, of_all in zip(paths.values(), made, strict=True):
             np.save(path, of_all)
@@ -141,21 +170,22 @@ def _kept(
 def compare(data: Correctness, halves: NDArray[np.int64], of_words: Vectors, vectors: dict[str, Vectors]) -> None:
     """Print the tables."""
     print(f"\n{data.n_questions:,} questions, {data.n_models} models; {Settings().shape}", flush=True)
-    unsupervised = {name: of for name, of in vectors.items() if name != "outcomes"}
-    forecasts = {"lsa": cross_fit(data, of_words)}
-    forecasts |= {name: cross_fit(data, of) for name, of in unsupervised.items()}
-    joined = {f"lsa + {name}": beside(of_words, of, SHARE) for name, of in unsupervised.items()}
-    forecasts |= {name: cross_fit(data, of) for name, of in joined.items()}
-    print("\n" + Forecasts(data, forecasts).table("lsa", "fitted on all other folds"), flush=True)
-    of_half = {"lsa": of_words, "simcse": vectors["simcse"], "outcomes": vectors["outcomes"]}
-    in_halves = {name: cross_fit_in_halves(data, halves, of) for name, of in of_half.items()}
-    for name in ("simcse", "outcomes"):
-        of = of_half[name]
-        in_halves[f"lsa + {name}"] = cross_fit_in_halves(data, halves, of, beside_words=of_words)
-    in_halves["lsa, fitted on all"] = forecasts["lsa"]
-    in_halves["lsa + simcse, fitted on all"] = forecasts["lsa + simcse"]
-    print("\n" + Forecasts(data, in_halves).table("lsa", "fitted on one half"), flush=True)
     print_likeness(data, halves, {"lsa": of_words, **vectors})
+    unsupervised = {name: of for name, of in vectors.items() if not name.startswith("outcomes")}
+    alone = {"lsa": cross_fit(data, of_words)}
+    alone |= {name: cross_fit(data, of) for name, of in unsupervised.items()}
+    print("\n" + Forecasts(data, alone).table("lsa", "alone"), flush=True)
+    joined = {f"lsa + {name}": beside(of_words, of, SHARE) for name, of in unsupervised.items()}
+    both = {"lsa": alone["lsa"]} | {name: cross_fit(data, of) for name, of in joined.items()}
+    print("\n" + Forecasts(data, both).table("lsa", "beside LSA"), flush=True)
+    in_halves = {"lsa": cross_fit_in_halves(data, halves, of_words)}
+    last = ("simcse", "whitened", "outcomes", "outcomes, whitened")
+    in_halves |= {name: cross_fit_in_halves(data, halves, vectors[name]) for name in last}
+    for name in last:
+        in_halves[f"lsa + {name}"] = cross_fit_in_halves(data, halves, vectors[name], beside_words=of_words)
+    for name in ("lsa", "lsa + whitened"):
+        in_halves[f"{name}, fitted on all"] = both[name]
+    print("\n" + Forecasts(data, in_halves).table("lsa", "fitted on one half"), flush=True)
 
 
 def cross_fit_in_halves(

@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from router.encoder.dense import Dense
 from training.errors import TrainingError
 from training.learned_outcomes import save_learned
 from training.llm2vec.batches import Batches, Size
@@ -22,12 +24,15 @@ from training.llm2vec.latent import latent_embeddings
 from training.llm2vec.loop import SAVE_EVERY_S, OnStage, Schedule, no_bars, run_steps
 from training.llm2vec.objectives import Mntp, SimCse, causal
 from training.llm2vec.outcomes import Answered, outcome_stage
+from training.llm2vec.similarity import encode_texts
 from training.llm2vec.stages import Evaluation, Run, Stage
 from training.llm2vec.tokenizer import VOCABULARY, mask_token_of, pad_token_of, tokenize, train_tokenizer
+from training.llm2vec.whitening import whiten
 
 SERVED_TOKENS = 256  # of a longer prompt, its head and tail
 N_TRIAL = 4  # steps timed to plan the rest
 N_EVALUATED = 200  # held-out texts
+N_WHITENED = 2_000  # questions that the directions are evened out on
 SHARES = {"causal": 0.45, "mntp": 0.5, "simcse": 0.05, "outcomes": 0.2}  # of the time, relative to one another
 
 
@@ -61,6 +66,7 @@ class Settings:
     outcome_rate: float = 5e-4
     outcome_rows: int = 32
     outcome_tokens: int = 64
+    whitening: float = 0.0  # power of the last linear step, if any
     seed: int = 0
 
 
@@ -109,7 +115,11 @@ def bundle(
     model = open_model(last, "cpu")
     for folder in (last, out):
         save_learned(folder, answered.hashes if answered else ())
-    export(model, tokenizer, out, pooling="mean", max_tokens=SERVED_TOKENS, dtype=torch.bfloat16)
+    dense = None
+    if settings.whitening:
+        asked = [text for source in corpus.sources[: len(texts) + 1] for text in source.texts]  # and no documentation
+        dense = _whiten(model, tokenizer, sorted(set(asked) - set(corpus.held_out)), settings)
+    export(model, tokenizer, out, pooling="mean", max_tokens=SERVED_TOKENS, dtype=torch.bfloat16, dense=dense)
     figures = {
         "steps": asdict(steps),
         "settings": asdict(settings),
@@ -204,6 +214,14 @@ def _start(work: Path, corpus: Corpus, settings: Settings) -> None:
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(torch.from_numpy(embeddings))
     save_model(model, tokenizer, work / "start")
+
+
+def _whiten(model: Any, tokenizer: Any, texts: Sequence[str], settings: Settings) -> Dense:
+    """Whiten by some of the texts; documentation lies elsewhere than questions, which are what will be asked."""
+    drawn = np.random.default_rng(settings.seed).permutation(len(texts))[:N_WHITENED]
+    some = [texts[i] for i in drawn]
+    (vectors,) = encode_texts(model, tokenizer, some, ["mean"], SERVED_TOKENS, pad_token_of(tokenizer))
+    return whiten(vectors, settings.whitening)
 
 
 def _planned(path: Path, named: str, plan: Callable[[], Steps]) -> Steps:

@@ -114,6 +114,15 @@ def bundle(
     steps: Annotated[
         str | None, typer.Option(help="Instead of minutes, each stage's steps: CAUSAL,MNTP,SIMCSE, with logs OUTCOMES.")
     ] = None,
+    whitening: Annotated[
+        float,
+        typer.Option(
+            help="Divide each principal direction of the vectors by its standard deviation to this power (0.5 to 0.7 "
+            "helped forecasts on one public log, not on another).",
+            min=0,
+            max=1,
+        ),
+    ] = 0.0,
     device: Device = "auto",
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -142,7 +151,7 @@ def bundle(
             answered=read_answered(logs, logs_share, seed) if logs else None,
             minutes=minutes,
             steps=planned,
-            settings=Settings(seed=seed),
+            settings=Settings(whitening=whitening, seed=seed),
             device=_device(device),
             on_stage=on_stage,
         )

@@ -1,4 +1,4 @@
-"""The last step of an encoder: vectors are spread more evenly, so that no few directions are all that a cosine sees.
+"""A last linear step, if asked for: no few directions are all that a cosine sees.
 
 The mean states of a small model share a few strong directions. Whitening (Su et al. 2021, arXiv 2103.15316) evens
 all of them out, down to noise; a power of it is in between.
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from router.encoder.dense import Dense
 
-POWER = 0.7  # 0 leaves the directions as they are, 1 makes them equal; by cross-validated forecasts on two logs
 LEAST = 1e-6  # of the largest variance; no direction counts as weaker
 
 
-def whiten(vectors: NDArray[np.floating[Any]], power: float = POWER) -> Dense:
+def whiten(vectors: NDArray[np.floating[Any]], power: float) -> Dense:
     """Fit to vectors (N, D): each principal direction is divided by its standard deviation to the power.
 
-    The result is centred and as long as it was on average; directions stay where they are.
+    power: 0 leaves the directions as they are, 1 makes them equal. The result is centred and as long as it was on
+    average; directions stay where they are.
     """
     centre = vectors.mean(axis=0, dtype=np.float64)
     centred = vectors - centre
