@@ -185,7 +185,8 @@ def compare(data: Correctness, halves: NDArray[np.int64], of_words: Vectors, vec
         in_halves[f"lsa + {name}"] = cross_fit_in_halves(data, halves, vectors[name], beside_words=of_words)
     for name in ("lsa", "lsa + whitened"):
         in_halves[f"{name}, fitted on all"] = both[name]
-    print("\n" + Forecasts(data, in_halves).table("lsa", "fitted on one half"), flush=True)
+    for against in ("lsa", "simcse", "whitened", "lsa + whitened"):
+        print("\n" + Forecasts(data, in_halves).table(against, "fitted on one half"), flush=True)
 
 
 def cross_fit_in_halves(
