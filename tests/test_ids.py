@@ -1,8 +1,10 @@
 """Ids are unique, in the order of time, and of no use for guessing others."""
 
-import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from router.ids import new_id
 
@@ -21,16 +23,12 @@ def test_later_ids_sort_behind_earlier_ones() -> None:
 
 
 def test_a_forked_process_gives_out_none_of_its_parents() -> None:
-    new_id()  # draws for the next ones too
-    reads, writes = os.pipe()
-    child = os.fork()
-    if not child:
-        os.write(writes, "".join(new_id()[12:] for _ in range(50)).encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    digits = os.read(reads, 20 * 50).decode()
-    os.close(reads)
-    os.close(writes)
-    theirs = {digits[start : start + 20] for start in range(0, len(digits), 20)}
-    assert len(theirs) == 50
-    assert theirs.isdisjoint(new_id()[12:] for _ in range(400))
+    program = (
+        "import os; from router.ids import new_id; new_id(); child = os.fork(); "  # the first draws for the next ones too
+        "child and os.waitpid(child, 0); print(*(new_id()[12:] for _ in range(100)), flush=True)"
+    )
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=Path(__file__).parents[1])
+    of_the_child, of_the_parent = (set(line.split()) for line in ran.stdout.splitlines())
+    assert len(of_the_child) == len(of_the_parent) == 100
+    assert of_the_child.isdisjoint(of_the_parent)
