@@ -471,6 +471,8 @@ def test_the_fingerprint_is_of_the_content_and_the_limit_not_of_the_path(checkpo
     assert Llm2VecEncoder.load(a, max_tokens=100).fingerprint != fingerprint
 
 
+# slow: OpenVINO brings threads of its own into the process, and compiles every architecture
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", DECODERS)
 def test_openvino_computes_the_same_vectors(architecture: str, checkpoint: Checkpoints) -> None:
     folder = checkpoint(architecture)
@@ -481,6 +483,7 @@ def test_openvino_computes_the_same_vectors(architecture: str, checkpoint: Check
     assert theirs.fingerprint == ours.fingerprint
 
 
+@pytest.mark.slow
 def test_openvino_reports_to_nobody(checkpoint: Checkpoints) -> None:
     Llm2VecEncoder.load(checkpoint(), backend="openvino")
     assert sys.modules.get("openvino_telemetry") is None
@@ -489,6 +492,7 @@ def test_openvino_reports_to_nobody(checkpoint: Checkpoints) -> None:
     assert telemetry_utils.tm.__name__.endswith("telemetry_stub")
 
 
+@pytest.mark.slow
 def test_a_trace_that_computes_something_else_is_refused(
     checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -501,6 +505,7 @@ def test_a_trace_that_computes_something_else_is_refused(
         Llm2VecEncoder.load(checkpoint(), backend="openvino")
 
 
+@pytest.mark.slow
 def test_the_backend_is_asked_for_by_the_environment(
     checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

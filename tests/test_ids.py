@@ -24,7 +24,7 @@ def test_later_ids_sort_behind_earlier_ones() -> None:
 
 def test_a_forked_process_gives_out_none_of_its_parents() -> None:
     program = (
-        "import os; from router.ids import new_id; new_id(); child = os.fork(); "  # the first draws for the next ones too
+        "import os; from router.ids import new_id; new_id(); child = os.fork(); "  # the first draws for others too
         "child and os.waitpid(child, 0); print(*(new_id()[12:] for _ in range(100)), flush=True)"
     )
     command = [sys.executable, "-c", program]
