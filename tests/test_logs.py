@@ -78,7 +78,7 @@ def test_a_destructor_that_logs_while_a_line_is_written_locks_nobody_out() -> No
     class Collecting(io.StringIO):
         def write(self, text: str) -> int:
             Leaving()
-            gc.collect()
+            gc.collect(0)
             return super().write(text)
 
     stream = Collecting()
@@ -88,7 +88,7 @@ def test_a_destructor_that_logs_while_a_line_is_written_locks_nobody_out() -> No
         for _ in range(50):
             Leaving()
             logger.warning("here")
-            gc.collect()
+            gc.collect(0)
             logger.handlers[0].flush()
         done.set()
 
