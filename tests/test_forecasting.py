@@ -197,7 +197,10 @@ async def test_an_encoder_that_keeps_one_core_busy_is_asked_by_a_thread_for_each
     serving, forecasting = watched(artifact, encoder), Forecasting(deadline_s=20, n_cores=2)
     texts = [f"{A_SUM} {number}" for number in range(6)]
     seen = asyncio.gather(*(forecasting.forecast(serving, text) for text in texts))
-    await asyncio.sleep(0.1)
+    for _ in range(1_000):
+        await asyncio.sleep(0.01)
+        if len(encoder.asked) == n_batches:
+            break
     late = asyncio.create_task(forecasting.forecast(serving, A_POEM))  # all threads are busy
     await asyncio.sleep(0.05)
     assert sorted(map(len, encoder.asked)) == [6 // n_batches] * n_batches
