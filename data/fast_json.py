@@ -29,7 +29,7 @@ def loads(content: bytes) -> object:
     if LONG_NUMBER in content.translate(_DIGITS_AS_0):
         raise ValueError("it may hold a number beyond 64 bits")
     value: object = orjson.loads(content)
-    if may_be_deeper(content, SHALLOW):
+    if _n_brackets(content) > SHALLOW:
         try:
             orjson.dumps(value, option=_OPTIONS)
         except TypeError:
@@ -37,15 +37,17 @@ def loads(content: bytes) -> object:
     return value
 
 
-def may_be_deeper(content: bytes, depth: int) -> bool:
-    """Whether JSON has as many brackets as nesting to that depth takes."""
-    return content.count(b"[") + content.count(b"{") > depth
+def _n_brackets(content: bytes) -> int:
+    """No fewer than JSON is levels deep."""
+    return content.count(b"[") + content.count(b"{")
 
 
-def is_deeper(value: object, depth: int) -> bool:
-    """Whether a value is nested deeper than that."""
+def is_too_deep(content: bytes, value: object) -> bool:
+    """Whether JSON, and the value that was read from it, is nested beyond MAX_DEPTH."""
+    if _n_brackets(content) <= MAX_DEPTH:
+        return False
     level = [value]
-    for _ in range(depth):
+    for _ in range(MAX_DEPTH):
         level = [
             child
             for each in level
@@ -66,7 +68,7 @@ def read_object(content: bytes) -> dict[str, object] | None:
             body = json.loads(content)
         except (ValueError, RecursionError):
             return None
-        if not isinstance(body, dict) or (may_be_deeper(content, MAX_DEPTH) and is_deeper(body, MAX_DEPTH)):
+        if not isinstance(body, dict) or is_too_deep(content, body):
             return None
         return Odd(body)
     return body if isinstance(body, dict) else None

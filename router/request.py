@@ -90,7 +90,7 @@ def _object(content: bytes) -> dict[str, object]:
         raise InvalidRequestError(TOO_DEEP) from None
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
         raise InvalidRequestError(f"the body is not JSON: {error}") from None
-    if fast_json.may_be_deeper(content, fast_json.MAX_DEPTH) and fast_json.is_deeper(body, fast_json.MAX_DEPTH):
+    if fast_json.is_too_deep(content, body):
         raise InvalidRequestError(TOO_DEEP)
     return _dict(body)
 

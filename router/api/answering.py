@@ -12,8 +12,6 @@ from starlette.types import Receive, Scope, Send
 
 from router.api.wire import Json, headers_of, latin1, prompt_request, service_of, settings_of
 from router.endpoints import Endpoint
-from router.errors import InvalidRequestError
-from router.request import TOO_DEEP
 from router.service import CLIENT_CLOSED_STATUS, AnswerStream
 from router.sse import COMMENT
 
@@ -30,8 +28,6 @@ async def answer(request: Request, endpoint: Endpoint) -> Response:
             answered = await service_of(request).answer(wanted, request.state.request_id)
     except ClientLeftError:
         return Response(status_code=CLIENT_CLOSED_STATUS)
-    except RecursionError:  # what could just be read may be too deep to write
-        raise InvalidRequestError(TOO_DEEP) from None
     debug = headers_of(request).get(DEBUG) == "true"
     service = service_of(request)
     if isinstance(answered, AnswerStream):

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from data import fast_json
 from router.endpoints import CHAT, Endpoint
 from router.errors import InvalidRequestError
-from router.request import TOO_DEEP, PromptRequest, read_request
+from router.request import PromptRequest, read_request
 from router.service import Service
 from router.settings import Server, Settings
 
@@ -63,10 +63,7 @@ async def prompt_request(request: Request, endpoint: Endpoint = CHAT) -> PromptR
     authenticate(request)
     settings = settings_of(request)
     content = await read_body(request, settings.server)
-    try:
-        return read_request(content, headers_of(request), settings.policy.policy(), endpoint)
-    except RecursionError:  # a part of it, to be shown or measured
-        raise InvalidRequestError(TOO_DEEP) from None
+    return read_request(content, headers_of(request), settings.policy.policy(), endpoint)
 
 
 async def read_body(request: Request, limits: Server) -> bytes:
