@@ -61,9 +61,10 @@ class RemoteEncoder:
     def load(cls, argument: str) -> "RemoteEncoder":
         """Ask the endpoint that URL#MODEL names for a first vector; EncoderError where it has none to give."""
         url, model = _parse(argument)
-        first = cls(url, model, tries=PATIENT)
-        (probe,) = first._ask([PROBE])
-        return cls(url, model, probe, tries=PATIENT)
+        encoder = cls(url, model, tries=PATIENT)
+        (encoder._probe,) = encoder._ask([PROBE])
+        encoder._checked = True
+        return encoder
 
     @classmethod
     def open(cls, folder: Path) -> "RemoteEncoder":
