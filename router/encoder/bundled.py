@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 from threadpoolctl import ThreadpoolController
 from tokenizers import Tokenizer
 
@@ -20,6 +19,7 @@ from router.encoder.dense import read_dense
 from router.encoder.latest import LatestVectors
 from router.encoder.llama import Llama
 from router.encoder.text import readable, windows
+from router.encoder.windowed import mean_of_windows, reading
 from router.errors import EncoderError
 
 FOLDER = Path(__file__).parent / "bundled_model"
@@ -74,8 +74,7 @@ class BundledEncoder:
     @cached_property
     def fingerprint(self) -> str:
         """Name the encoder by what defines its vectors: 16 hexadecimal digits."""
-        read = f"{self.max_tokens} tokens" + (f" in each of {self.n_windows} windows" if self.n_windows > 1 else "")
-        named = f"bundled 1, {read}, {self._checkpoint.fingerprint()}"
+        named = f"bundled 1, {reading(self.max_tokens, self.n_windows)}, {self._checkpoint.fingerprint()}"
         return hashlib.sha256(named.encode()).hexdigest()[:16]
 
     def encode(self, prompts: Sequence[str]) -> Vectors:
@@ -84,15 +83,9 @@ class BundledEncoder:
 
     def compute(self, prompts: Sequence[str]) -> Vectors:
         """Encode prompts anew; a prompt without text is all zeros."""
-        vectors = np.zeros((len(prompts), self._llama.dim), dtype=np.float32)  # (N, D)
         tokens = [self.tokenize(prompt) for prompt in prompts]
-        read = [(row, window) for row, parts in enumerate(tokens) for window in parts]
         with self._pools.limit(limits=1, user_api="blas"):  # so small products gain nothing from more
-            for some in _together([len(window) for _, window in read]):
-                means = self._llama.means([read[i][1] for i in some])
-                for i, mean in zip(some, means, strict=True):
-                    row, window = read[i]
-                    vectors[row] += np.float32(len(window) / sum(map(len, tokens[row]))) * mean
+            vectors = mean_of_windows(tokens, self._llama.dim, _together, self._llama.means)  # (N, D)
         return self._dense(vectors) if self._dense else vectors
 
     def tokenize(self, prompt: str) -> list[list[int]]:

@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
@@ -30,6 +29,7 @@ from router.encoder.machine import Backend, DTypeName, asked_backend, best_devic
 from router.encoder.openvino_model import OpenVinoModel
 from router.encoder.pooling import pool
 from router.encoder.text import readable, surplus, windows
+from router.encoder.windowed import mean_of_windows, reading
 from router.errors import EncoderError
 
 MAX_TOKENS = 512  # as LLM2Vec was trained
@@ -191,17 +191,15 @@ class Llm2VecEncoder:
     @torch.inference_mode()
     def compute(self, prompts: Sequence[str]) -> Vectors:
         """Encode prompts anew; a prompt without a token is all zeros."""
-        vectors = np.zeros((len(prompts), self._width), dtype=np.float32)  # (N, D)
         tokens = [self._tokenize(prompt) for prompt in prompts]
-        read = [(row, window) for row, parts in enumerate(tokens) for window in parts]
-        for some in _batches([len(window) for _, window in read]):
-            mask, states = self._states([read[i][1] for i in some], self.padding_side)  # (B, T), (B, T, D)
-            counted = mask & (mask.cumsum(dim=1) > self._n_instruction)  # (B, T)
-            means = pool(states, counted, self._checkpoint.pooling).float().cpu().numpy()  # (B, D)
-            for i, mean in zip(some, means, strict=True):
-                row, window = read[i]
-                vectors[row] += np.float32(len(window) / sum(map(len, tokens[row]))) * mean
+        vectors = mean_of_windows(tokens, self._width, _batches, self._pooled)  # (N, D)
         return self._dense(vectors) if self._dense else vectors
+
+    def _pooled(self, windows: Sequence[list[int]]) -> Vectors:
+        mask, states = self._states(windows, self.padding_side)  # (B, T), (B, T, D)
+        counted = mask & (mask.cumsum(dim=1) > self._n_instruction)  # (B, T)
+        pooled: Vectors = pool(states, counted, self._checkpoint.pooling).float().cpu().numpy()  # (B, D)
+        return pooled
 
     @torch.inference_mode()
     def refuse_causal(self) -> None:
@@ -298,6 +296,6 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 def _fingerprint(checkpoint: Checkpoint, max_tokens: int, n_windows: int, dtype: DTypeName) -> str:
     after = f" after {checkpoint.instruction!r}" if checkpoint.instruction else ""
-    read = f"{max_tokens} tokens" + (f" in each of {n_windows} windows" if n_windows > 1 else "")
+    read = reading(max_tokens, n_windows)
     named = f"llm2vec 1, {checkpoint.pooling} pooling{after}, {read}, {dtype}, {checkpoint.fingerprint()}"
     return hashlib.sha256(named.encode()).hexdigest()[:16]
