@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
+from threadpoolctl import threadpool_limits
 
 from data.database import open_engine, upgrade
 from data.errors import DatabaseError
@@ -21,6 +22,15 @@ def pytest_configure() -> None:
     """Take interrupts, as a terminal would: run in a shell's background, this process and its own would ignore them."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small products gain nothing from threads, and lose much on busy cores."""
+    from training.threads import torch_threads
+
+    with torch_threads(1), threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="session")

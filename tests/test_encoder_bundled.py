@@ -4,7 +4,6 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -13,8 +12,6 @@ import numpy as np
 import pytest
 import torch
 from sqlalchemy import Engine, select
-from threadpoolctl import threadpool_limits
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from data import queries
 from data.demo.generate import generate
@@ -30,22 +27,15 @@ from router.encoder.registry import fit_encoder, open_encoder
 from router.errors import EncoderError
 from tests.planted import planted_log
 from tests.stored import store_log
+from tests.tiny_llama import N_TOKENS, tiny_llama
 from training.llm2vec.checkpoint_folders import export, make_bidirectional
 from training.llm2vec.tokenizer import train_tokenizer
 from training.train import read_correctness, train
 from training.vectors import question_vectors
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PROMPTS = [question.prompt for question in generate(40, 0)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small products gain nothing from threads, and lose much on busy cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -71,20 +61,9 @@ def test_it_is_small_says_what_it_is_and_reads_both_ways(bundled: BundledEncoder
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_any_such_llama_is_computed_as_transformers_does(dtype: torch.dtype, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer(PROMPTS, 400)
-    config = AutoConfig.for_model(
-        "llama",
-        vocab_size=400,
-        hidden_size=48,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=512,
-        initializer_range=0.3,  # so that attention is far from even
-    )
-    model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    tokenizer = train_tokenizer(PROMPTS, N_TOKENS)
+    wider = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 3, "max_position_embeddings": 512}
+    model = tiny_llama(**wider, initializer_range=0.3)  # so that attention is far from even
     make_bidirectional(model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

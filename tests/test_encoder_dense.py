@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from data.demo.generate import generate
 from router.encoder.bundled import BundledEncoder
@@ -14,6 +13,7 @@ from router.encoder.checkpoint import Checkpoint
 from router.encoder.dense import Dense, read_dense
 from router.encoder.llm2vec import Llm2VecEncoder
 from router.errors import EncoderError
+from tests.tiny_llama import N_TOKENS, tiny_llama
 from training.llm2vec.checkpoint_folders import export, make_bidirectional
 from training.llm2vec.tokenizer import train_tokenizer
 from training.llm2vec.whitening import whiten
@@ -29,20 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write(folder: Path, dense: Dense | None) -> Path:
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        "llama",
-        vocab_size=400,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=128,
-    )
-    model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    model = tiny_llama()
     make_bidirectional(model)
-    tokenizer = train_tokenizer(PROMPTS, 400)
+    tokenizer = train_tokenizer(PROMPTS, N_TOKENS)
     export(model, tokenizer, folder, pooling="mean", max_tokens=64, dtype=torch.float32, dense=dense)
     return folder
 

@@ -1,7 +1,6 @@
 """Learning from a log's outcomes: what is read, what comes close, and that no forecaster is fitted on the same."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from sqlalchemy import Engine
-from transformers import AutoConfig, AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from data.observations import prompt_sha256
@@ -19,6 +17,7 @@ from router.encoder.llm2vec import Llm2VecEncoder
 from tests.logs import write_long
 from tests.planted import TOPICS, planted_log
 from tests.stored import relabel, store_log
+from tests.tiny_llama import N_TOKENS, tiny_llama
 from training.dataset import Correctness
 from training.errors import TrainingError
 from training.evaluate import evaluate_folder
@@ -32,6 +31,8 @@ from training.llm2vec.outcomes import Answered, alike_loss, draw_share, posterio
 from training.llm2vec.tokenizer import train_tokenizer
 from training.table import comparison_table
 from training.train import train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 PLANTED = planted_log(240, 8, seed=3)
 DATA = Correctness.from_log(PLANTED.log)
@@ -59,30 +60,10 @@ TINY_BUNDLE = BundleSettings(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("outcomes") / "base"
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        "llama",
-        vocab_size=400,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=128,
-    )
-    tokenizer = train_tokenizer(DATA.prompts, 400)
-    save_model(AutoModelForCausalLM.from_config(config), tokenizer, folder)  # type: ignore[no-untyped-call]
+    save_model(tiny_llama(), train_tokenizer(DATA.prompts, N_TOKENS), folder)
     return folder
 
 

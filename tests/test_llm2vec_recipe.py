@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from training.llm2vec.pairs import Pair, read_pairs
 from training.llm2vec.similarity import tell_apart
 from training.llm2vec.tokenizer import mask_token_of, tokenize, train_tokenizer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TEXTS = [question.prompt for question in generate(100, 0)]
 TINY = {
     "vocab_size": 400,
@@ -55,15 +57,6 @@ SMALL = Settings(
     simcse_tokens=32,
     pair_steps=2,
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Tiny products gain nothing from threads, and lose much on busy cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
