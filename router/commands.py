@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 ConfigPath = Annotated[Path | None, typer.Option(help="config.yaml; default EMBEDROUTER_CONFIG or ./config.yaml.")]
 Database = Annotated[str | None, typer.Option(help="Database URL; wins over the environment and config.yaml.")]
+GARBAGE_EVERY = 20_000  # objects, a few megabytes; the interpreter's own 700 come with every few requests
 
 
 class PolicyChoice(StrEnum):
@@ -53,6 +54,7 @@ def serve(
     from router.admin import create_admin
     from router.app import create_app
     from router.interrupts import HeldInterrupts
+    from router.joined_head import JoinedHeadProtocol
     from router.listener import bind
     from router.logs import configure_logs, secrets_of
     from router.loopback import serve_in_thread
@@ -85,6 +87,7 @@ def serve(
                 access_log=False,
                 log_config=None,
                 log_level="warning",
+                http=JoinedHeadProtocol,
                 server_header=False,
                 proxy_headers=False,  # nothing here asks where a client is
                 timeout_graceful_shutdown=30,
@@ -95,6 +98,7 @@ def serve(
         stack.enter_context(threadpool_limits(1, user_api="blas"))
         gc.collect()
         gc.freeze()  # libraries and artifact stay: searching them for garbage would take a tenth of the time
+        gc.set_threshold(GARBAGE_EVERY)
         _greet(app.state.watch, settings, listener.getsockname(), admin_url, simulated is not None)
         server.run(sockets=[listener])
 
@@ -163,7 +167,7 @@ def route(
     engine = ready_engine(database or settings.database_url)
     overrides = {"policy": policy, "min_p_correct": min_p_correct, "max_error": max_error, "lambda": usd_weight}
     body = {"model": "auto", "messages": [{"role": "user", "content": prompt}], "embedrouter": overrides}
-    request = read_request(json.dumps(body).encode(), {}, settings.policy.policy())
+    request = read_request(json.dumps(body).encode(), {}, settings.policy.policy)
     watch = ChampionWatch(engine, settings)
     current = watch.current
     engine.dispose()

@@ -1,0 +1,84 @@
+"""An answer's head goes out with its body, and nothing is lost, delayed or reordered by that."""
+
+import asyncio
+from typing import Any, cast
+
+from router.joined_head import JoiningTransport
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
+
+
+class Written:
+    """A transport that keeps what is written to it."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+        self.closed_after: int | None = None
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+
+    def close(self) -> None:
+        self.closed_after = len(self.writes)
+
+    def is_closing(self) -> bool:
+        return self.closed_after is not None
+
+    def get_extra_info(self, name: str) -> str:
+        return f"the transport's {name}"
+
+
+def joining() -> tuple[Written, Any]:
+    below = Written()
+    return below, JoiningTransport(cast(asyncio.Transport, below), asyncio.get_running_loop())
+
+
+async def test_a_head_goes_with_what_follows() -> None:
+    below, transport = joining()
+    transport.write(HEAD)
+    transport.write(b"ok")
+    transport.write(b"more")
+    await asyncio.sleep(0)
+    assert below.writes == [HEAD + b"ok", b"more"]
+
+
+async def test_a_head_alone_goes_with_the_next_turn_of_the_loop() -> None:
+    below, transport = joining()
+    transport.write(HEAD)
+    assert below.writes == []
+    await asyncio.sleep(0)
+    assert below.writes == [HEAD]
+    transport.write(b"later")
+    assert below.writes == [HEAD, b"later"]
+
+
+async def test_an_empty_body_sends_the_head() -> None:
+    below, transport = joining()
+    transport.write(HEAD)
+    transport.write(b"")
+    assert below.writes == [HEAD]
+
+
+async def test_a_close_sends_what_waits_first() -> None:
+    below, transport = joining()
+    transport.write(HEAD)
+    transport.close()
+    assert (below.writes, below.closed_after) == ([HEAD], 1)
+    await asyncio.sleep(0)
+    assert below.writes == [HEAD]
+
+
+async def test_a_body_that_looks_like_a_head_keeps_its_place() -> None:
+    below, transport = joining()
+    for part in (HEAD, HEAD, HEAD, b"end"):
+        transport.write(part)
+    await asyncio.sleep(0)
+    assert b"".join(below.writes) == 3 * HEAD + b"end"
+
+
+async def test_all_else_is_the_transport_s_own() -> None:
+    _, transport = joining()
+    assert transport.get_extra_info("peername") == "the transport's peername"
+    assert not transport.is_closing()
+    transport.close()
+    assert transport.is_closing()
