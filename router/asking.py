@@ -52,7 +52,7 @@ class Asker:
             entry = option.entry
             if tried.window is not None and entry.context_window is not None and entry.context_window <= tried.window:
                 continue
-            if tried.failures and asyncio.get_running_loop().time() >= deadline:
+            if tried.failures and self._upstreams.now() >= deadline:
                 break
             wait_s = self._observed.breakers.retry_after_s(entry.upstream)
             if wait_s is not None:
@@ -72,7 +72,7 @@ class Asker:
         entry, upstream = option.entry, option.entry.upstream
         assert upstream is not None, "only entries with an upstream are candidates"
         breakers = self._observed.breakers
-        breakers.ask(upstream, deadline - asyncio.get_running_loop().time())
+        breakers.ask(upstream, deadline - self._upstreams.now())
         began = perf_counter()
         try:
             reply = await self._send(entry, upstream, request, deadline)

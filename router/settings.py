@@ -9,6 +9,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -87,6 +88,7 @@ class PolicySection(Section):
             raise ValueError("`abstain: default_model` asks the `default_model`, and there is none: name one")
         return self
 
+    @cached_property
     def policy(self) -> Policy:
         limits = (self.max_error, self.abstain, self.max_novelty)
         return Policy(self.name, self.usd_weight, self.min_p_correct, self.default_model, *limits)

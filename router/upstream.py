@@ -11,11 +11,11 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from weakref import WeakSet
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from data.fast_json import read_object
@@ -26,6 +26,7 @@ from router.pool import Upstream
 from router.reply import Reply, read_reply, redact
 from router.settings import Timeouts
 from router.sse import Event, EventParser, EventTooLongError
+from router.until import until
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
@@ -40,8 +41,7 @@ MAX_HELD = 1000  # chunks before the first content
 LARGE_BODY = 1024 * 1024  # a larger one is written piece by piece: all at once, it would hold the event loop
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(NamedTuple):
     """When something must have happened, on the loop's clock, and the code of its not having happened."""
 
     at: float
@@ -63,10 +63,12 @@ class ReplyStream:
         response: aiohttp.ClientResponse,
         upstream: Upstream,
         endpoint: Endpoint,
+        loop: asyncio.AbstractEventLoop,
         between_chunks_s: float,
         deadline: float,
     ) -> None:
         self._response = response
+        self._loop = loop
         self._upstream = upstream
         self._endpoint = endpoint
         self._between_chunks_s = between_chunks_s
@@ -101,7 +103,8 @@ class ReplyStream:
             return self._held.popleft()
         try:
             with failures(self._upstream):
-                event = await self._event(_sooner(self._between_chunks_s, "between_chunks_timeout", self._deadline))
+                due = _sooner(self._loop, self._between_chunks_s, "between_chunks_timeout", self._deadline)
+                event = await self._event(due)
                 if event is not None and event.data is None:
                     return None
                 if event is not None and event.data is not None and event.data != DONE:
@@ -124,7 +127,7 @@ class ReplyStream:
         while not self._events:
             if self._at_end:
                 return None
-            async with _until(due):
+            async with _until(self._loop, due):
                 data = await self._response.content.readany()
             if data:
                 self._events.extend(self._parser.feed(data))
@@ -146,7 +149,7 @@ class ReplyStream:
     async def _drain(self) -> None:
         """Read what follows the end, so that the connection can be kept."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
+            async with until(self._loop, self._loop.time() + DRAIN_S):
                 while not self._at_end:
                     self._at_end = not await self._response.content.readany()
 
@@ -157,11 +160,13 @@ class Upstreams:
     def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
         self._session: aiohttp.ClientSession | None = None
-        self._url_of: dict[tuple[Upstream, str], URL] = {}
+        self._loop: asyncio.AbstractEventLoop
+        self._way_of: dict[tuple[Upstream, str, str], tuple[URL, CIMultiDict[str]]] = {}
         # reading is timed here, phase by phase; the session times only the connection
         self._timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect_s)
 
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         self._session = aiohttp.ClientSession(
             connector=_Connector(),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -173,23 +178,28 @@ class Upstreams:
         assert self._session is not None
         await self._session.close()
 
+    def now(self) -> float:
+        """The time on the clock of deadlines."""
+        return self._loop.time()
+
     def deadline(self) -> float:
         """When a request that starts now must have its whole answer, on the loop's clock."""
-        return asyncio.get_running_loop().time() + self._timeouts.total_s
+        return self._loop.time() + self._timeouts.total_s
 
     async def complete(self, upstream: Upstream, endpoint: Endpoint, body: bytes, deadline: float) -> Reply:
         """Ask for a whole answer."""
-        due = _sooner(self._timeouts.first_token_s, "first_token_timeout", deadline)
+        due = _sooner(self._loop, self._timeouts.first_token_s, "first_token_timeout", deadline)
         with failures(upstream):
             response = await self._send(upstream, endpoint, body, JSON, due)
             try:
                 return await self._whole(response, upstream, endpoint, deadline)
             finally:
-                response.close()
+                if not response.closed:  # as it is once it was read to its end
+                    response.close()
 
     async def stream(self, upstream: Upstream, endpoint: Endpoint, body: bytes, deadline: float) -> Reply | ReplyStream:
         """Ask for a streamed answer and wait for its first content; a Reply where the request is at fault."""
-        due = _sooner(self._timeouts.first_token_s, "first_token_timeout", deadline)
+        due = _sooner(self._loop, self._timeouts.first_token_s, "first_token_timeout", deadline)
         with failures(upstream):
             response = await self._send(upstream, endpoint, body, EVENT_STREAM, due)
             try:
@@ -199,7 +209,9 @@ class Upstreams:
                         raise UpstreamError("not_a_stream", "it answered without a stream", status=200)
                     response.close()
                     return reply
-                stream = ReplyStream(response, upstream, endpoint, self._timeouts.between_chunks_s, deadline)
+                stream = ReplyStream(
+                    response, upstream, endpoint, self._loop, self._timeouts.between_chunks_s, deadline
+                )
                 await stream.until_content(due)
             except BaseException:
                 response.close()
@@ -215,7 +227,8 @@ class Upstreams:
             if response.content.is_eof():  # as a short answer is when its headers are: no wait that could be too long
                 part = await response.content.readany()
             else:
-                async with _until(_sooner(self._timeouts.between_chunks_s, "between_chunks_timeout", deadline)):
+                due = _sooner(self._loop, self._timeouts.between_chunks_s, "between_chunks_timeout", deadline)
+                async with _until(self._loop, due):
                     part = await response.content.readany()
             if not part:
                 break
@@ -229,28 +242,33 @@ class Upstreams:
         self, upstream: Upstream, endpoint: Endpoint, body: bytes, accept: str, due: Due
     ) -> aiohttp.ClientResponse:
         assert self._session is not None, "open Upstreams with `async with`"
-        url = self._url_of.get((upstream, endpoint.path))
-        if url is None:  # parsing it costs as much as the rest of a request
-            base, mark, query = upstream.base_url.partition("?")
-            url = self._url_of[upstream, endpoint.path] = URL(f"{base.rstrip('/')}{endpoint.path}{mark}{query}")
-        headers = {"content-type": JSON, "accept": accept, "accept-encoding": "identity", "user-agent": "embedrouter"}
-        if upstream.key is not None:
-            headers["authorization"] = f"Bearer {upstream.key}"
-        loop = asyncio.get_running_loop()
+        way = self._way_of.get((upstream, endpoint.path, accept))
+        if way is None:  # parsing a URL costs as much as the rest of a request
+            way = self._way_of[upstream, endpoint.path, accept] = _way(upstream, endpoint, accept)
+        url, headers = way
         for _ in range(2):
-            sent_at = loop.time()
+            sent_at = self._loop.time()
             _KEPT.set(False)
             data = body if len(body) <= LARGE_BODY else io.BytesIO(body)
             try:
-                async with _until(due):
+                async with _until(self._loop, due):
                     return await self._session.post(url, data=data, headers=headers, allow_redirects=False)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 # A kept connection that the upstream had closed meanwhile says so at once: it took nothing, so ask on
                 # a new one. One that breaks later broke over this request, which may have been worked on: never twice.
-                stale = _KEPT.get() and loop.time() - sent_at < STALE_S
+                stale = _KEPT.get() and self._loop.time() - sent_at < STALE_S
                 if not stale or isinstance(error, aiohttp.ClientConnectorError):
                     raise
         raise UpstreamError("reset", "it closed every kept connection")
+
+
+def _way(upstream: Upstream, endpoint: Endpoint, accept: str) -> tuple[URL, CIMultiDict[str]]:
+    """Where to send a request and with which headers."""
+    base, mark, query = upstream.base_url.partition("?")
+    headers = {"content-type": JSON, "accept": accept, "accept-encoding": "identity", "user-agent": "embedrouter"}
+    if upstream.key is not None:
+        headers["authorization"] = f"Bearer {upstream.key}"
+    return URL(f"{base.rstrip('/')}{endpoint.path}{mark}{query}"), CIMultiDict(headers)
 
 
 _KEPT: ContextVar[bool] = ContextVar("kept", default=False)  # whether this request travels over a kept connection
@@ -272,24 +290,23 @@ class _Connector(aiohttp.TCPConnector):
         return connection
 
 
-def _sooner(phase_s: float, code: str, deadline: float) -> Due:
-    at = asyncio.get_running_loop().time() + phase_s
+def _sooner(loop: asyncio.AbstractEventLoop, phase_s: float, code: str, deadline: float) -> Due:
+    at = loop.time() + phase_s
     return Due(at, code) if at < deadline else Due(deadline, "total_timeout")
 
 
-class _until:  # noqa: N801  reads as a verb, like asyncio.timeout_at
+class _until(until):  # noqa: N801  reads as a verb
     """Cancel what runs inside once it is due, and say so with the due's code."""
 
-    def __init__(self, due: Due) -> None:
+    __slots__ = ("_due",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, due: Due) -> None:
+        super().__init__(loop, due.at)
         self._due = due
-        self._timeout = asyncio.timeout_at(due.at)
 
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(self, *raised: object) -> None:
+    async def __aexit__(self, *raised: Any) -> None:
         try:
-            await self._timeout.__aexit__(*raised)  # type: ignore[arg-type]
+            await super().__aexit__(*raised)
         except TimeoutError as error:
             raise UpstreamError(self._due.code, f"it took too long ({self._due})") from error
 

@@ -49,7 +49,7 @@ def test_a_full_file_is_read_with_its_secrets_from_the_environment(tmp_path: Pat
     assert settings.master_key is not None
     assert settings.master_key.get_secret_value() == "m"
     assert settings.keys[0].key.get_secret_value() == "app-key"
-    assert settings.policy.policy().usd_weight == 25
+    assert settings.policy.policy.usd_weight == 25
     entry = settings.pool[0]
     assert entry.upstream is not None
     assert entry.upstream.api_key is not None

@@ -22,14 +22,14 @@ Explain = Callable[[], Awaitable[dict[str, object]]]
 
 async def answer(request: Request, endpoint: Endpoint) -> Response:
     """Answer with the model that the policy chooses (`model: "auto"`), or with the model that is named."""
+    service = service_of(request)
     try:
         wanted = await prompt_request(request, endpoint)
         async with leaving_cancels(request.receive):
-            answered = await service_of(request).answer(wanted, request.state.request_id)
+            answered = await service.answer(wanted, request.scope["state"]["request_id"])
     except ClientLeftError:
         return Response(status_code=CLIENT_CLOSED_STATUS)
     debug = headers_of(request).get(DEBUG) == "true"
-    service = service_of(request)
     if isinstance(answered, AnswerStream):
         explain = partial(service.explain_answer, answered.decision) if debug else None
         return EventStream(answered, settings_of(request).timeouts.keep_alive_s, explain)
@@ -102,10 +102,11 @@ class leaving_cancels:  # noqa: N801  reads as a verb, like asyncio.timeout
         self._watching: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> None:
-        inside = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        inside = asyncio.current_task(loop)
         assert inside is not None
         self._inside = inside
-        self._timer = asyncio.get_running_loop().call_later(GRACE_S, self._begin)
+        self._timer = loop.call_later(GRACE_S, self._begin)
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._timer.cancel()

@@ -15,6 +15,7 @@ from router.errors import InvalidRequestError
 from router.request import PromptRequest, read_request
 from router.service import Service
 from router.settings import Server, Settings
+from router.until import until
 
 
 class Json(Response):
@@ -63,7 +64,7 @@ async def prompt_request(request: Request, endpoint: Endpoint = CHAT) -> PromptR
     authenticate(request)
     settings = settings_of(request)
     content = await read_body(request, settings.server)
-    return read_request(content, headers_of(request), settings.policy.policy(), endpoint)
+    return read_request(content, headers_of(request), settings.policy.policy, endpoint)
 
 
 async def read_body(request: Request, limits: Server) -> bytes:
@@ -75,7 +76,7 @@ async def read_body(request: Request, limits: Server) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(limits.body_timeout_s) as patience:
+        async with until(loop, loop.time() + limits.body_timeout_s) as patience:
             while True:
                 event = await request.receive()
                 if event["type"] == "http.disconnect":

@@ -1,0 +1,89 @@
+"""Waiting with an end: it ends what is late, and nothing else."""
+
+import asyncio
+
+import pytest
+
+from router.until import until
+
+
+async def test_what_is_in_time_is_left_alone() -> None:
+    loop = asyncio.get_running_loop()
+    async with until(loop, loop.time() + 60):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)  # nothing is left behind that would cancel
+
+
+async def test_what_is_late_is_cancelled_and_can_go_on() -> None:
+    loop = asyncio.get_running_loop()
+    with pytest.raises(TimeoutError):
+        async with until(loop, loop.time() + 0.01):
+            await asyncio.Event().wait()
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()
+    await asyncio.sleep(0)
+
+
+async def test_a_time_that_is_over_ends_the_first_wait() -> None:
+    loop = asyncio.get_running_loop()
+    with pytest.raises(TimeoutError):
+        async with until(loop, loop.time() - 1):
+            await asyncio.Event().wait()
+
+
+async def test_it_can_be_put_off() -> None:
+    loop = asyncio.get_running_loop()
+    async with until(loop, loop.time() + 0.02) as patience:
+        patience.reschedule(loop.time() + 60)
+        await asyncio.sleep(0.05)
+
+
+async def test_of_two_the_sooner_ends_its_own_inside() -> None:
+    loop = asyncio.get_running_loop()
+    async with until(loop, loop.time() + 60):
+        with pytest.raises(TimeoutError):
+            async with until(loop, loop.time() + 0.01):
+                await asyncio.Event().wait()
+    with pytest.raises(TimeoutError):
+        async with until(loop, loop.time() + 0.01), until(loop, loop.time() + 60):
+            await asyncio.Event().wait()
+
+
+async def test_a_cancellation_from_outside_stays_one() -> None:
+    loop = asyncio.get_running_loop()
+    waits = asyncio.Event()
+
+    async def wait(seconds: float) -> None:
+        async with until(loop, loop.time() + seconds):
+            waits.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(wait(60))
+    await waits.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_cancellation_in_the_same_moment_is_not_swallowed() -> None:
+    loop = asyncio.get_running_loop()
+    waits = asyncio.Event()
+
+    async def wait() -> None:
+        async with until(loop, loop.time() - 1):  # over as soon as the loop turns
+            waits.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(wait())
+    await waits.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_another_error_passes_through() -> None:
+    loop = asyncio.get_running_loop()
+    with pytest.raises(KeyError):
+        async with until(loop, loop.time() + 60):
+            raise KeyError
