@@ -1,7 +1,7 @@
 """A forest of regression trees as arrays: what a fitted forest knows, without the library that fitted it.
 
-All trees' nodes lie in one table; a leaf points to itself, so that every prompt takes the same number of steps through
-every tree at once.
+All trees' nodes lie in one table, and every prompt steps through every tree at once; a leaf points to itself, and who
+stands on one is soon left out.
 """
 
 from dataclasses import dataclass, fields
@@ -15,6 +15,7 @@ Singles = NDArray[np.float32]
 Indices = NDArray[np.int32]
 
 BLOCK = 2048  # prompts that step through the trees together: what fits a cache
+FIRST_STEPS = 6  # after them about half stand on leaves, and from then on only the others go on
 
 
 @dataclass(frozen=True)
@@ -55,22 +56,31 @@ class Forest:
         if len(self.root):
             for start in range(0, len(points), BLOCK):
                 block = points[start : start + BLOCK]
-                values[start : start + BLOCK] = self.value.take(self._leaves(block), axis=0).mean(axis=1)
+                each = self.value.take(self._leaves(block), axis=0)  # (block, n_trees, K)
+                np.matmul(self._share_of_each, each, out=values[start : start + BLOCK])
         return values
 
     def _leaves(self, points: Singles) -> NDArray[np.intp]:
         """The leaf of each point in each tree, (N, n_trees)."""
         steps = self._steps
-        node = np.repeat(steps.root[None], len(points), axis=0)
+        n_trees = len(steps.root)
+        leaf = np.tile(steps.root, len(points))
         flat = np.ascontiguousarray(points).ravel()
-        row = np.arange(0, flat.size, points.shape[1])[:, None]  # where each point begins
-        for _ in range(self.depth):
-            feature = steps.feature.take(node)
-            if len(points) > 1:
-                feature += row
-            node += flat.take(feature) > steps.threshold.take(node)
+        row = np.repeat(np.arange(0, flat.size, points.shape[1]), n_trees)  # where each one's point begins
+        node, place = leaf.copy(), np.arange(len(leaf))
+        for step in range(self.depth):
+            if step >= FIRST_STEPS and step % 2 == 0:
+                leaf[place] = node
+                (moving,) = (steps.child.take(node) != node).nonzero()
+                node, row, place = node[moving], row[moving], place[moving]
+            node += flat.take(steps.feature.take(node) + row) > steps.threshold.take(node)
             node = steps.child.take(node)
-        return node >> 1
+        leaf[place] = node
+        return leaf.reshape(-1, n_trees) >> 1
+
+    @cached_property
+    def _share_of_each(self) -> Singles:
+        return np.full(len(self.root), 1 / max(len(self.root), 1), dtype=np.float32)
 
     @cached_property
     def _steps(self) -> "_Steps":

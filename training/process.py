@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, eigh, solve_triangular
 
-from router.scorer import Singles, kernel, squared_norms
+from router.scorer import Singles, in_columns, kernel
 from training.chunks import each_chunk, sum_chunks
 
 Floats = NDArray[np.float64]
@@ -62,11 +62,11 @@ class Basis:
         gram = kernel(landmarks, landmarks, n_surface).astype(np.float64)
         gram[np.diag_indices_from(gram)] += JITTER
         root = cholesky(gram, lower=True, overwrite_a=True)
-        whitening, norms = _inverse(root), squared_norms(landmarks, n_surface)
+        whitening, columns = _inverse(root), in_columns(landmarks, n_surface)
         design = np.empty((n, len(landmarks)), dtype=np.float32)
 
         def see(rows: slice) -> tuple[Floats, ...]:
-            seen = np.matmul(kernel(points[rows], landmarks, n_surface, norms), whitening.T, out=design[rows])
+            seen = np.matmul(kernel(points[rows], landmarks, n_surface, columns), whitening.T, out=design[rows])
             return ((seen.T @ seen).astype(np.float64),)
 
         (gram_of_design,) = sum_chunks(n, see)
