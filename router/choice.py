@@ -7,6 +7,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isnan
+from typing import NamedTuple
+
+import numpy as np
 
 from router.abstention import Abstention
 from router.artifact import Artifact
@@ -34,8 +37,7 @@ PASSING = frozenset({LATE, ENCODER_FAILED})  # doubts that another time would no
 DEFERRED = "its upstream keeps failing: asked after all others"
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(NamedTuple):
     """P(correct) of every model on one prompt, in the order of the artifact's columns.
 
     `low` and `high` bound it with 90%; `novelty` says how far the prompt lies outside what the logs cover, 0 to 1.
@@ -84,7 +86,7 @@ def forecasts(artifact: Artifact, texts: Sequence[str]) -> list[Forecast]:
     vectors = artifact.encoder.encode(texts)
     seen = artifact.expectation_of(vectors, texts)
     usual = artifact.scorer.usual.tolist()
-    known = [bool(vector.any()) for vector in vectors]
+    known = np.any(vectors, axis=1).tolist()
     p_correct, tokens, novelty = seen.p_correct.tolist(), seen.output_tokens.tolist(), seen.novelty.tolist()
     rows = zip(texts, known, p_correct, tokens, novelty, strict=True)
     return [_expected(artifact, usual, *row) for row in rows]
@@ -126,7 +128,7 @@ def forecast(artifact: Artifact, text: str) -> Forecast:
     expected = _expected(artifact, usual, text, bool(vectors.any()), *row)
     if expected.doubt is not None:
         return expected
-    return replace(expected, low=tuple(seen.low[0].tolist()), high=tuple(seen.high[0].tolist()))
+    return expected._replace(low=tuple(seen.low[0].tolist()), high=tuple(seen.high[0].tolist()))
 
 
 def bounded(decision: Decision, seen: Forecast) -> Decision:

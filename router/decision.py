@@ -4,7 +4,7 @@ It grows while the request runs and is then written to SQL; the same value expla
 prompt, but writes it only where the configuration says so.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Literal, NamedTuple
@@ -108,11 +108,11 @@ class Decision:
     def measure(self) -> None:
         """Note the time so far: all of it, and the part that was not spent in attempts."""
         self.latency_s = perf_counter() - self.started
-        self.overhead_s = max(0.0, self.latency_s - sum(attempt.latency_s for attempt in self.attempts))
+        self.overhead_s = max(0.0, self.latency_s - sum([attempt.latency_s for attempt in self.attempts]))
 
     def fail(self, failure: UpstreamError) -> None:
         """Note that the last attempt's answer broke off after it had begun."""
-        self.attempts[-1] = replace(self.attempts[-1], error=failure.code)
+        self.attempts[-1] = self.attempts[-1]._replace(error=failure.code)
 
     def close(self, status: int, error: str | None = None) -> None:
         """Note what the client saw in the end."""

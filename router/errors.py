@@ -22,8 +22,7 @@ data.errors.EmbedRouterError
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from data.errors import EmbedRouterError
 
@@ -54,8 +53,7 @@ class EncoderError(EmbedRouterError):
     """An encoder cannot be loaded, or is not what it claims."""
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One try at one upstream. `error` is none where it answered; `status` where it never sent one."""
 
     model: str

@@ -38,12 +38,13 @@ CHARS_PER_TOKEN = 8  # a longer prompt is cut by its encoder
 FADING = 0.8  # how much of the earlier pace is kept at each new one
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Waiting:
     artifact: Artifact
     text: str
     done: asyncio.Future[Forecast]
     due: float
+    alarm: asyncio.TimerHandle | None = None
 
     @property
     def n_chars(self) -> int:
@@ -59,6 +60,7 @@ class Forecasting:
         self._ran_s = 0.0  # of late, in the thread,
         self._ran_chars = 0.0  # for so many
         self._waiting: deque[_Waiting] = deque()
+        self._arrived: list[_Waiting] = []  # since the last gathering
         self._due = False
         self._n_running = 0
         self._n_cores = n_cores or min(_usable_cores(), MOST_CORES)
@@ -86,22 +88,28 @@ class Forecasting:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(artifact, text, loop.create_future(), loop.time() + self._deadline_s)
         self._waiting.append(waiting)
-        deadline = loop.call_at(waiting.due, self._give_up, waiting)
+        self._arrived.append(waiting)
         if not self._due:
             self._due = True
             loop.call_soon(self._gather, 1)
         try:
             return await waiting.done
         finally:
-            deadline.cancel()
+            if waiting.alarm is not None:
+                waiting.alarm.cancel()
 
     def _gather(self, n_seen: int) -> None:
         """Let one more turn of the loop pass where the last one brought more prompts."""
+        loop = asyncio.get_running_loop()
         if n_seen < len(self._waiting) < MAX_TOGETHER:
-            asyncio.get_running_loop().call_soon(self._gather, len(self._waiting))
+            loop.call_soon(self._gather, len(self._waiting))
         else:
             self._due = False
             self._next()
+            for one in self._arrived:  # what was forecast here and now needs no deadline
+                if not one.done.done():
+                    one.alarm = loop.call_at(one.due, self._give_up, one)
+            self._arrived.clear()
 
     def _next(self) -> None:
         """Forecast what waits, here or in a thread, until nothing does or all threads are busy."""

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from router.errors import InvalidRequestError, shown
@@ -25,8 +26,7 @@ MAX_USD_WEIGHT = 1e12
 LEAST_USD = 1 / MAX_USD_WEIGHT
 
 
-@dataclass(frozen=True, slots=True)
-class Overrides:
+class Overrides(NamedTuple):
     """How this request wants to be routed. None is no limit; `candidates` none is every model."""
 
     policy: Policy

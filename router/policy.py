@@ -6,7 +6,7 @@ An unknown price is never taken for 0: it counts as the dearest, or excludes.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from math import inf
 from typing import Literal, NamedTuple
 
@@ -67,8 +67,7 @@ class Policy:
 _POLICY_FIELDS = tuple(field.name for field in fields(Policy))
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
+class Ranking(NamedTuple):
     """Candidates in the order to ask them, each one's probability of being asked first, and who is out and why."""
 
     order: tuple[Candidate, ...]
@@ -84,7 +83,7 @@ def rank(candidates: Sequence[Candidate], policy: Policy, first: Sequence[str] =
     if not place:
         return ranking
     order = sorted(ranking.order, key=lambda candidate: place.get(candidate.model, len(place)))
-    return replace(ranking, order=tuple(order))
+    return ranking._replace(order=tuple(order))
 
 
 def _rank(candidates: Sequence[Candidate], policy: Policy) -> Ranking:

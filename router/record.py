@@ -8,7 +8,6 @@ same disk adopts the rest. Where the queue or the disk is full, records are drop
 
 import logging
 import math
-import queue
 import threading
 import time
 from collections import deque
@@ -56,7 +55,7 @@ class Recorder:
         self._flush_interval_s = recording.flush_interval_s
         self._queue_size = recording.queue_size
         self._prompts = recording.prompts
-        self._queue: queue.Queue[Decision | Record] = queue.Queue(recording.queue_size)
+        self._queue: deque[Decision | Record] = deque()
         self._spool = Spool(folder / "spool", recording.max_spool_bytes)
         self._waiting: deque[Segment] = deque()
         self._arrived = threading.Event()
@@ -109,9 +108,9 @@ class Recorder:
         self._spool.close()
 
     def _put(self, item: Decision | Record) -> None:
-        try:
-            self._queue.put_nowait(item)
-        except queue.Full:
+        if len(self._queue) < self._queue_size:
+            self._queue.append(item)
+        else:
             self._drop(1, "the queue is full")
 
     # From the queue to the disk
@@ -152,11 +151,8 @@ class Recorder:
 
     def _take(self) -> list[Decision | Record]:
         batch: list[Decision | Record] = []
-        while len(batch) < SEGMENT_SIZE:
-            try:
-                batch.append(self._queue.get_nowait())
-            except queue.Empty:
-                break
+        while self._queue and len(batch) < SEGMENT_SIZE:
+            batch.append(self._queue.popleft())
         return batch
 
     def _as_record(self, item: Decision | Record) -> Record:

@@ -5,10 +5,9 @@ Plain functions on a status, headers and bytes. An upstream's key never stands i
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from data.fast_json import read_object
 from router.endpoints import Endpoint
@@ -41,8 +40,7 @@ _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _QUOTED = re.compile(r"['\"`]([A-Za-z_][A-Za-z0-9_]{0,63})")
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A whole answer: status 200, or an error object that says what is wrong with the request.
 
     `fault` says whose doing that is: the prompt is too long for this model, this upstream has no such model or

@@ -6,8 +6,8 @@ other field, known or not, goes to the upstream unchanged. It knows nothing of m
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import isinf
+from typing import NamedTuple
 
 from data import fast_json
 from router.endpoints import CHAT, Endpoint
@@ -26,8 +26,7 @@ OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 STATEFUL = ("previous_response_id", "conversation", "background")
 
 
-@dataclass(frozen=True, slots=True)
-class PromptRequest:
+class PromptRequest(NamedTuple):
     """A request that some model could answer. `body` is as received, less our extension; `text` is what is encoded."""
 
     endpoint: Endpoint

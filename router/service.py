@@ -7,8 +7,8 @@ It only waits: encoding and scoring run in a thread of their own, HTTP is `route
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from time import perf_counter
+from typing import NamedTuple
 
 from router.asking import CLIENT_CLOSED, CLIENT_FAULT, Asker
 from router.champion import ChampionWatch
@@ -33,8 +33,7 @@ N_NEAREST = 5  # labelled questions that explain a choice
 CLIENT_CLOSED_STATUS = 499  # as nginx counts it: no one was left to see a status
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A whole answer for the client."""
 
     status: int

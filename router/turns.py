@@ -5,8 +5,7 @@ as it came. A complaint names the part of the body that is wrong.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 from router.endpoints import CHAT, COMPLETIONS, Endpoint
 from router.errors import InvalidRequestError, shown
@@ -16,8 +15,7 @@ TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 TOOL_CALLS = "tool_calls"
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """One turn. `parts` are the types of what it holds besides text, such as image_url or tool_calls."""
 
     role: str

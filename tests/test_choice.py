@@ -64,8 +64,8 @@ def test_beyond_the_limit_on_novelty_only_what_is_usual_counts() -> None:
     assert decision.note.startswith(
         "outside what the logs cover, novelty 0.700 being above 0.600: by each model's usual"
     )
-    assert chosen(pool, replace(seen, novelty=0.6), wanted) == ["a", "b"]
-    assert chosen(pool, replace(seen, max_novelty=None), wanted) == ["a", "b"]  # as earlier artifacts say
+    assert chosen(pool, seen._replace(novelty=0.6), wanted) == ["a", "b"]
+    assert chosen(pool, seen._replace(max_novelty=None), wanted) == ["a", "b"]  # as earlier artifacts say
 
 
 @pytest.mark.parametrize(("limit", "first"), [(0.65, "b"), (0.75, "a"), (1.0, "a")])
@@ -74,7 +74,7 @@ def test_the_configuration_may_set_the_limit_on_novelty(limit: float, first: str
     seen = Forecast([0.9, 0.2], novelty=0.7, usual=(0.5, 0.6), max_novelty=0.6)
     wanted = request(policy="quality")
     policy = replace(wanted.policy, max_novelty=limit)
-    wanted = replace(wanted, overrides=replace(wanted.overrides, policy=policy))
+    wanted = wanted._replace(overrides=wanted.overrides._replace(policy=policy))
     assert chosen(pool, seen, wanted)[0] == first
 
 

@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from itertools import chain, islice, pairwise
-from math import sqrt
 from pathlib import Path
 
 import numpy as np
@@ -146,11 +145,11 @@ class LsaEncoder:
         while together := list(islice(tokens, TOGETHER)):
             rows, features, counts = self._features(together)
             weights = (1 + np.log(counts)) * self._idf[features]  # sublinear tf x idf
+            lengths = np.sqrt(np.bincount(rows, weights * weights, minlength=len(together)))  # above 0 where any is
+            weights = (weights / lengths[rows]).astype(np.float32)
             ends = rows.searchsorted(np.arange(len(together) + 1)).tolist()
             for start, end in pairwise(ends):
-                own = weights[start:end]
-                length = sqrt(own @ own)
-                yield features[start:end], (own / length if length else own).astype(np.float32)
+                yield features[start:end], weights[start:end]
 
     def _features(
         self, tokens: Sequence[NDArray[np.int64]]
