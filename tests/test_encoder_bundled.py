@@ -140,7 +140,7 @@ def test_odd_text_is_encoded(prompt: str, bundled: BundledEncoder) -> None:
 
 
 @pytest.mark.parametrize("spec", ["bundled", "lsa+bundled", "lsa+bundled#windows=4"])
-def test_a_saved_one_comes_back_the_same_without_a_copy_of_the_weights(spec: str, tmp_path: Path) -> None:
+def test_a_saved_one_comes_back_the_same(spec: str, tmp_path: Path) -> None:
     encoder = fit_encoder(spec, PROMPTS)
     encoder.save(tmp_path)
     opened = open_encoder(tmp_path)
@@ -153,12 +153,20 @@ def test_a_saved_one_comes_back_the_same_without_a_copy_of_the_weights(spec: str
         encoder.depends_on_logs,
     )
     assert furthest(opened.encode(PROMPTS[:5]), encoder.encode(PROMPTS[:5])) == 0
-    assert not any(path.name == "model.safetensors" for path in tmp_path.rglob("*"))
 
 
-def test_an_artifact_of_another_bundled_encoder_is_refused(tmp_path: Path) -> None:
-    BundledEncoder(max_tokens=64).save(tmp_path)
-    with pytest.raises(EncoderError, match="was trained with the bundled encoder"):
+def test_a_release_with_another_one_serves_what_was_saved(
+    bundled: BundledEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundled.save(tmp_path)
+    monkeypatch.setattr("router.encoder.bundled.FOLDER", tmp_path / "of another release")
+    assert furthest(open_encoder(tmp_path).encode(PROMPTS), bundled.encode(PROMPTS)) == 0
+
+
+def test_one_that_is_neither_saved_nor_shipped_is_refused(tmp_path: Path) -> None:
+    saved = {"kind": "bundled", "fingerprint": "0" * 16}  # as releases wrote it that kept no copy
+    (tmp_path / "encoder.json").write_text(json.dumps(saved), encoding="utf-8")
+    with pytest.raises(EncoderError, match="was trained with the bundled encoder 0000"):
         open_encoder(tmp_path)
 
 

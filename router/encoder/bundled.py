@@ -1,11 +1,12 @@
 """The encoder that comes with EmbedRouter: a small LLM2Vec model, in the package beside this file.
 
-`embedrouter llm2vec bundle` made it; its model card says from what. An artifact names it by its content instead of
-holding a copy, and a release that comes with another one refuses that artifact.
+`embedrouter llm2vec bundle` made it; its model card says from what. An artifact holds a copy, so that a release which
+comes with another one serves it as before.
 """
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from router.encoder.windowed import mean_of_windows, reading
 from router.errors import EncoderError
 
 FOLDER = Path(__file__).parent / "bundled_model"
+COPY = "model"
 MAX_TOKENS = 256  # of a window
 CHARS_PER_TOKEN = 16  # a longer prompt is cut before it is tokenized
 TOKENS_TOGETHER = 2_048
@@ -50,11 +52,12 @@ class BundledEncoder:
 
     @classmethod
     def open(cls, folder: Path) -> "BundledEncoder":
-        """Bring a saved one back; EncoderError where this release comes with another."""
+        """Bring a saved one back; EncoderError where it was saved without a copy, by a release with another one."""
         saved = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
         if "fingerprint" not in saved:
             raise EncoderError(f"{folder / 'encoder.json'} lacks fingerprint; train again")
-        encoder = cls(n_windows=saved.get("n_windows", 1))
+        copy = folder / COPY
+        encoder = cls(copy if copy.is_dir() else FOLDER, n_windows=saved.get("n_windows", 1))
         if encoder.fingerprint != saved["fingerprint"]:
             raise EncoderError(
                 f"the artifact was trained with the bundled encoder {saved['fingerprint']}, and this release comes "
@@ -63,7 +66,8 @@ class BundledEncoder:
         return encoder
 
     def save(self, folder: Path) -> None:
-        """Write encoder.json, which names it by its content."""
+        """Write encoder.json and a copy of the model, less what is for people."""
+        shutil.copytree(self._checkpoint.root, folder / COPY, ignore=shutil.ignore_patterns("*.md", "training.json"))
         saved = {"kind": "bundled", "n_windows": self.n_windows, "fingerprint": self.fingerprint}
         (folder / "encoder.json").write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
 
