@@ -1,4 +1,4 @@
-"""The recipe for any decoder-only LLM: bidirectional attention, MNTP, SimCSE, then pairs and outcomes if there are any.
+"""The recipe for any decoder-only LLM: bidirectional attention, MNTP, SimCSE, and crops, pairs, outcomes if asked for.
 
 The defaults are LLM2Vec's (arXiv 2404.05961, appendix D).
 """
@@ -17,12 +17,13 @@ from training.learned_outcomes import read_learned, save_learned
 from training.llm2vec.batches import Batches, Size
 from training.llm2vec.checkpoint_folders import export, open_model, open_tokenizer
 from training.llm2vec.corpus import Corpus, documentation, generated_questions, read_texts
+from training.llm2vec.crops import Crops
 from training.llm2vec.loop import SAVE_EVERY_S, OnStage, Schedule, no_bars
 from training.llm2vec.objectives import Mntp, SimCse
 from training.llm2vec.outcomes import Answered, outcome_stage
 from training.llm2vec.pairs import Contrast, Pair
 from training.llm2vec.stages import Evaluation, Run, Stage
-from training.llm2vec.tokenizer import mask_token_of, pad_token_of, tokenize
+from training.llm2vec.tokenizer import mask_token_of, pad_token_of, prefix_of, tokenize
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -45,6 +46,10 @@ class Settings:
     simcse_tokens: int = 128
     simcse_rate: float = 3e-5
     simcse_dropout: float = 0.3
+    crop_steps: int = 0
+    crop_rows: int = 64
+    crop_tokens: int = 64  # of a crop
+    crop_rate: float = 2e-4
     pair_steps: int = 1_000
     pair_rows: int = 64
     pair_rate: float = 2e-4
@@ -133,6 +138,16 @@ def _stages(
             lora_rank=s.lora_rank,
         ),
     ]
+    if s.crop_steps:
+        stages.append(
+            Stage(
+                "crops",
+                Crops(pad, prefix_of(tokenizer), max_tokens=s.crop_tokens, pooling=s.pooling),
+                batches(sequences, s.simcse_tokens, s.crop_rows, 5),
+                Schedule(s.crop_steps, s.crop_rate, n_warmup=min(300, s.crop_steps // 3)),
+                lora_rank=s.lora_rank,
+            )
+        )
     if pairs:
         anchors = tokenizer([pair.anchor for pair in pairs], verbose=False)["input_ids"]
         positives = tokenizer([pair.positive for pair in pairs], verbose=False)["input_ids"]

@@ -50,6 +50,12 @@ def pad_token_of(tokenizer: Any) -> int:
     return 0
 
 
+def prefix_of(tokenizer: Any) -> tuple[int, ...]:
+    """What stands before every text: the token of its beginning, where the tokenizer puts one."""
+    first = tokenizer("a")["input_ids"][0]
+    return (first,) if first == tokenizer.bos_token_id else ()
+
+
 def tokenize(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text that has at least two."""
     rows = tokenizer(list(texts), padding=False, truncation=False, verbose=False)["input_ids"]
