@@ -57,6 +57,9 @@ TINY_BUNDLE = BundleSettings(
     n_tokens=32,
     batch_tokens=512,
     simcse_rows=8,
+    crop_rows=8,
+    topic_rows=8,
+    outcome_rate=3e-3,
 )
 
 
@@ -183,8 +186,8 @@ def test_what_a_base_has_learned_from_stays_listed(base: Path, text: Path, tmp_p
 def test_the_bundle_learns_from_outcomes_last(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.llm2vec.bundle.documentation", lambda _n, _seed: [read_texts(text)])
     answered = Answered.of(DATA)
-    figures = bundle(tmp_path / "a", answered=answered, steps=Steps(2, 2, 2, 20), settings=TINY_BUNDLE)
-    assert list(figures["stages"]) == ["random", "causal", "bidirectional", "mntp", "simcse", "outcomes"]
+    figures = bundle(tmp_path / "a", answered=answered, steps=Steps(2, 2, 2, 2, 2, 20), settings=TINY_BUNDLE)
+    assert list(figures["stages"])[-2:] == ["topics", "outcomes"]
     assert figures["stages"]["outcomes"]["loss_last"] < figures["stages"]["outcomes"]["loss_first"]
     assert figures["n_questions_with_outcomes"] == len(answered.prompts)
     assert read_learned(tmp_path / "a") == answered.hashes
@@ -196,10 +199,10 @@ def test_the_bundle_learns_from_outcomes_last(text: Path, tmp_path: Path, monkey
 
 @pytest.mark.parametrize("logs", [[], ["--logs", "log"]])
 def test_steps_are_as_many_as_there_are_to_say(logs: list[str], tmp_path: Path) -> None:
-    asked = ["llm2vec", "bundle", "--out", str(tmp_path), "--steps", "1,2" if logs else "1,2,3,4", *logs]
+    asked = ["llm2vec", "bundle", "--out", str(tmp_path), "--steps", "1,2,3,4,5" if logs else "1,2,3,4", *logs]
     ran = CliRunner().invoke(app, asked)
     assert ran.exit_code == 2
-    assert ("900,1500,60,300" in ran.output) == bool(logs)
+    assert ("60,250,10,150,1200,300" in ran.output) == bool(logs)
 
 
 def encoder_that_learned_from(folder: Path, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> str:

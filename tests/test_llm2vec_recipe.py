@@ -55,6 +55,7 @@ SMALL = Settings(
     simcse_steps=3,
     simcse_rows=8,
     simcse_tokens=32,
+    crop_steps=2,
     pair_steps=2,
 )
 
@@ -254,7 +255,7 @@ def test_converting_ends_as_a_sentence_transformer_that_reads_both_ways(
     if lora["lora_rank"]:
         pytest.importorskip("peft")
     figures = convert(base, out, texts=[text], settings=Settings(**{**vars(SMALL), **lora}))
-    assert list(figures["stages"]) == ["bidirectional", "mntp", "simcse"]
+    assert list(figures["stages"]) == ["bidirectional", "mntp", "simcse", "crops"]
     assert figures["stages"]["mntp"]["n_steps"] == 4
     modules = json.loads((out / "modules.json").read_text("utf-8"))
     assert [module["type"].rpartition(".")[2] for module in modules] == ["Transformer", "Pooling"]
@@ -309,18 +310,23 @@ TINY_BUNDLE = BundleSettings(
     n_documentation=40_000,
     n_tokens=32,
     batch_tokens=512,
+    learning_rate=2e-3,
     simcse_rows=8,
+    crop_rows=8,
+    topic_rows=8,
 )
 
 
 def test_the_bundle_is_made_from_scratch_and_again_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = write_text(tmp_path / "notes.txt")
     monkeypatch.setattr("training.llm2vec.bundle.documentation", lambda _n, _seed: [read_texts(text)])
-    steps = Steps(20, 20, 2)
+    steps = Steps(20, 20, 2, 10, 10)
     figures = bundle(tmp_path / "a", steps=steps, settings=TINY_BUNDLE)
     stages = figures["stages"]
-    assert list(stages) == ["random", "causal", "bidirectional", "mntp", "simcse"]
+    assert list(stages) == ["random", "causal", "bidirectional", "mntp", "simcse", "crops", "topics"]
     assert stages["causal"]["loss_last"] < stages["causal"]["loss_first"] - 0.2
+    assert stages["crops"]["loss_last"] < stages["crops"]["loss_first"]
+    assert stages["topics"]["loss_last"] < stages["topics"]["loss_first"]
     assert stages["mntp"]["masked_loss"] < stages["random"]["masked_loss"] - 0.2
     with pytest.raises(StoppedError):
         bundle(
@@ -335,7 +341,7 @@ def test_the_bundle_is_made_from_scratch_and_again_the_same(tmp_path: Path, monk
     assert len(fingerprints) == 1
     with pytest.raises(TrainingError, match="begun with other texts or settings"):
         bundle(tmp_path / "b", texts=[text], settings=TINY_BUNDLE)
-    bundle(tmp_path / "c", steps=Steps(1, 1, 1), settings=replace(TINY_BUNDLE, whitening=1.0))
+    bundle(tmp_path / "c", steps=Steps(1, 1, 1, 1, 1), settings=replace(TINY_BUNDLE, whitening=1.0))
     prompts = [question.prompt for question in generate(100, 7_001)]  # that it learned from
     spreads = []
     for name in ("a", "c"):
@@ -349,7 +355,7 @@ def test_minutes_become_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "training.llm2vec.bundle.documentation", lambda _n, _seed: [read_texts(write_text(tmp_path / "n.txt"))]
     )
     figures = bundle(tmp_path / "out", minutes=0.01, settings=TINY_BUNDLE)
-    assert min(figures["steps"][name] for name in ("causal", "mntp", "simcse")) >= 1
+    assert min(figures["steps"][name] for name in ("causal", "mntp", "simcse", "crops", "topics")) >= 1
     assert figures["steps"]["outcomes"] == 0  # without logs
     assert json.loads((tmp_path / "out" / "work" / "plan.json").read_text("utf-8"))["mntp"] == figures["steps"]["mntp"]
 

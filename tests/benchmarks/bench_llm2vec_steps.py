@@ -1,7 +1,7 @@
 """What each step of the LLM2Vec recipe brings: forecasts and likeness after random weights, after causal training,
-bidirectional attention, MNTP, SimCSE, whitening, and learning from outcomes.
+bidirectional attention, MNTP, SimCSE, crops, topics, whitening, and learning from outcomes.
 
-    python -m tests.benchmarks.bench_llm2vec_steps PATH --work DIR [--text PATH ...] [--minutes 10 | --steps 50 90 9 50]
+    python -m tests.benchmarks.bench_llm2vec_steps PATH --work DIR [--text PATH ...] [--minutes 10]
 
 PATH: a long-format folder. `embedrouter llm2vec bundle` makes a small encoder in DIR, and each step's checkpoint
 encodes the train and val questions; the test questions are not read. Interrupted, run it again and it goes on.
@@ -44,7 +44,8 @@ from training.metrics import interval
 SHARE = 0.3  # of a step's vectors beside LSA's
 POWER = 0.7  # of the whitening
 N_APART = 200  # random pairs for each of near-duplicates
-UNSUPERVISED = ("random", "causal", "bidirectional", "mntp", "simcse")
+UNSUPERVISED = ("random", "causal", "bidirectional", "mntp", "simcse", "crops", "topics")
+LAST = UNSUPERVISED[-1]
 
 
 def main() -> None:
@@ -54,7 +55,11 @@ def main() -> None:
     parser.add_argument("--text", type=Path, action="append", default=[], help="more to learn language from")
     parser.add_argument("--minutes", type=float, default=10, help="of the recipe on one half of the outcomes")
     parser.add_argument(
-        "--steps", type=int, nargs=4, metavar=("CAUSAL", "MNTP", "SIMCSE", "OUTCOMES"), help="instead of minutes"
+        "--steps",
+        type=int,
+        nargs=6,
+        metavar=("CAUSAL", "MNTP", "SIMCSE", "CROPS", "TOPICS", "OUTCOMES"),
+        help="instead of minutes",
     )
     parser.add_argument("--max-tokens", type=int, default=SERVED_TOKENS, help="of a question that is encoded")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
@@ -119,7 +124,7 @@ def encode_steps(
             poolings = {"causal, last token": "last", "causal, mean": "mean"}
         folder = works[0] / name / "model"
         vectors |= _kept(kept, poolings, open_model(folder, "cpu"), folder, data.prompts, max_tokens)
-    outcomes = np.zeros_like(vectors["simcse"])
+    outcomes = np.zeros_like(vectors[LAST])
     for half, work in enumerate(works):
         rows = np.flatnonzero(halves != half)
         folder = work / "outcomes" / "model"
@@ -127,7 +132,7 @@ def encode_steps(
         prompts = [data.prompts[row] for row in rows]
         model = open_model(folder, "cpu")
         outcomes[rows] = _kept(kept, {title: "mean"}, model, folder, prompts, max_tokens)[title]
-    whitened = whiten(vectors["simcse"][data.part("train")], POWER)(vectors["simcse"])
+    whitened = whiten(vectors[LAST][data.part("train")], POWER)(vectors[LAST])
     return vectors | {"whitened": whitened, "outcomes": outcomes, "outcomes, whitened": _by_half(outcomes, halves)}
 
 
@@ -179,13 +184,13 @@ def compare(data: Correctness, halves: NDArray[np.int64], of_words: Vectors, vec
     both = {"lsa": alone["lsa"]} | {name: cross_fit(data, of) for name, of in joined.items()}
     print("\n" + Forecasts(data, both).table("lsa", "beside LSA"), flush=True)
     in_halves = {"lsa": cross_fit_in_halves(data, halves, of_words)}
-    last = ("simcse", "whitened", "outcomes", "outcomes, whitened")
+    last = (LAST, "whitened", "outcomes", "outcomes, whitened")
     in_halves |= {name: cross_fit_in_halves(data, halves, vectors[name]) for name in last}
     for name in last:
         in_halves[f"lsa + {name}"] = cross_fit_in_halves(data, halves, vectors[name], beside_words=of_words)
     for name in ("lsa", "lsa + whitened"):
         in_halves[f"{name}, fitted on all"] = both[name]
-    for against in ("lsa", "simcse", "whitened", "lsa + whitened"):
+    for against in ("lsa", LAST, "whitened", "lsa + whitened"):
         print("\n" + Forecasts(data, in_halves).table(against, "fitted on one half"), flush=True)
 
 
@@ -205,7 +210,7 @@ def print_likeness(data: Correctness, halves: NDArray[np.int64], vectors: dict[s
     """Print how well near-duplicates are told from random pairs."""
     pairs = Pairs.draw(data.groups, halves, N_APART)
     print(f"\nnear-duplicates: {pairs.alike.sum():,} pairs among {len(pairs.alike):,}")
-    print(f"{'':<30}average precision   less SimCSE's")
+    print(f"{'':<30}average precision   less the last unsupervised step's")
     cosines: dict[str, Floats] = {}
     for name, of in vectors.items():
         centred = of.copy()
@@ -215,9 +220,9 @@ def print_likeness(data: Correctness, halves: NDArray[np.int64], vectors: dict[s
     samples = {name: pairs.resampled(of, data.groups) for name, of in cosines.items()}
     for name, cosine in cosines.items():
         low, high = interval(samples[name])
-        least, most = interval(samples[name] - samples["simcse"])
+        least, most = interval(samples[name] - samples[LAST])
         precision = pairs.average_precision(cosine)
-        less = precision - pairs.average_precision(cosines["simcse"])
+        less = precision - pairs.average_precision(cosines[LAST])
         print(f"{name:<30}{precision:.3f} ({low:.3f} to {high:.3f})   {less:+.3f} ({least:+.3f} to {most:+.3f})")
 
 

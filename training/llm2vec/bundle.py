@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from router.encoder.dense import Dense
 from training.errors import TrainingError
@@ -20,20 +21,24 @@ from training.learned_outcomes import save_learned
 from training.llm2vec.batches import Batches, Size
 from training.llm2vec.checkpoint_folders import export, open_model, open_tokenizer, save_model
 from training.llm2vec.corpus import Corpus, documentation, generated_questions, read_texts
+from training.llm2vec.crops import Crops
 from training.llm2vec.latent import latent_embeddings
 from training.llm2vec.loop import SAVE_EVERY_S, OnStage, Schedule, no_bars, run_steps
 from training.llm2vec.objectives import Mntp, SimCse, causal
 from training.llm2vec.outcomes import Answered, outcome_stage
 from training.llm2vec.similarity import encode_texts
 from training.llm2vec.stages import Evaluation, Run, Stage
-from training.llm2vec.tokenizer import VOCABULARY, mask_token_of, pad_token_of, tokenize, train_tokenizer
+from training.llm2vec.tokenizer import VOCABULARY, mask_token_of, pad_token_of, prefix_of, tokenize, train_tokenizer
+from training.llm2vec.topics import Topics
 from training.llm2vec.whitening import whiten
 
 SERVED_TOKENS = 256  # of a longer prompt, its head and tail
 N_TRIAL = 4  # steps timed to plan the rest
 N_EVALUATED = 200  # held-out texts
 N_WHITENED = 2_000  # questions that the directions are evened out on
-SHARES = {"causal": 0.45, "mntp": 0.5, "simcse": 0.05, "outcomes": 0.2}  # of the time, relative to one another
+RESIDUAL = 0.1  # of what each layer adds at the start: its tokens' directions are worth more than random weights
+# of the time, relative to one another
+SHARES = {"causal": 0.1, "mntp": 0.2, "simcse": 0.02, "crops": 0.13, "topics": 0.55, "outcomes": 0.2}
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,9 @@ class Shape:
     """How large the encoder is."""
 
     n_tokens: int = VOCABULARY
-    hidden: int = 192
-    layers: int = 4
-    heads: int = 6
+    hidden: int = 256
+    layers: int = 2
+    heads: int = 8
     feed_forward: int = 512
     max_positions: int = 1_024
 
@@ -57,12 +62,17 @@ class Settings:
     n_documentation: int = 4_000_000  # characters
     n_tokens: int = 128  # of a text, a window drawn anew each time
     batch_tokens: int = 2_048
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-4
     masked: float = 0.2
     simcse_rate: float = 1e-4
     simcse_rows: int = 32
     simcse_tokens: int = 64
     simcse_dropout: float = 0.3
+    crop_rate: float = 5e-4
+    crop_rows: int = 128
+    crop_tokens: int = 48  # of a crop
+    topic_rate: float = 1e-3
+    topic_rows: int = 32
     outcome_rate: float = 5e-4
     outcome_rows: int = 32
     outcome_tokens: int = 64
@@ -77,6 +87,8 @@ class Steps:
     causal: int
     mntp: int
     simcse: int
+    crops: int
+    topics: int
     outcomes: int = 0
 
 
@@ -102,10 +114,18 @@ def bundle(
     work = out / "work"
     corpus = _read_corpus(texts, settings)
     named = _fingerprint(corpus, settings, answered)
-    _start(work, corpus, settings)
+    questions = _questions(corpus, len(texts))
+    _start(work, corpus, questions, settings)
     tokenizer = open_tokenizer(work / "start")
-    sequences = tokenize(tokenizer, corpus.texts)
-    stages_of = _Recipe(tokenizer, sequences, settings, answered)
+    start = open_model(work / "start", "cpu")
+    stages_of = _Recipe(
+        tokenizer,
+        sequences=tokenize(tokenizer, corpus.texts),
+        questions=tokenize(tokenizer, questions),
+        directions=start.get_input_embeddings().weight.detach().numpy(),
+        settings=settings,
+        answered=answered,
+    )
     steps = _planned(work / "plan.json", named, lambda: steps or _plan(work, stages_of, minutes, device))
     stages = stages_of(steps)
     masking = Mntp(mask_token_of(tokenizer), settings.masked)
@@ -117,8 +137,7 @@ def bundle(
         save_learned(folder, answered.hashes if answered else ())
     dense = None
     if settings.whitening:
-        asked = [text for source in corpus.sources[: len(texts) + 1] for text in source.texts]  # and no documentation
-        dense = _whiten(model, tokenizer, sorted(set(asked) - set(corpus.held_out)), settings)
+        dense = _whiten(model, tokenizer, questions, settings)
     export(model, tokenizer, out, pooling="mean", max_tokens=SERVED_TOKENS, dtype=torch.bfloat16, dense=dense)
     figures = {
         "steps": asdict(steps),
@@ -141,14 +160,17 @@ class _Recipe:
 
     tokenizer: Any
     sequences: list[list[int]]
+    questions: list[list[int]]
+    directions: NDArray[np.float32]  # of tokens, (V, D)
     settings: Settings
     answered: Answered | None = None
 
     def __call__(self, steps: Steps) -> list[Stage]:
         s = self.settings
-        reading = self._batches(Size(s.batch_tokens, s.batch_tokens), s.n_tokens, 0)
-        masked = self._batches(Size(s.batch_tokens, s.batch_tokens), s.n_tokens, 1)
-        paired = self._batches(Size(s.simcse_rows * s.simcse_tokens, s.simcse_rows), s.simcse_tokens, 2)
+        reading = self._batches(self.sequences, Size(s.batch_tokens, s.batch_tokens), s.n_tokens, 0)
+        masked = self._batches(self.sequences, Size(s.batch_tokens, s.batch_tokens), s.n_tokens, 1)
+        paired = self._batches(self.sequences, Size(s.simcse_rows * s.simcse_tokens, s.simcse_rows), s.simcse_tokens, 2)
+        cropped = self._batches(self.questions, Size(s.crop_rows * SERVED_TOKENS, s.crop_rows), SERVED_TOKENS, 4)
         masking = Mntp(mask_token_of(self.tokenizer), s.masked)
         stages = [
             Stage("random", causal, reading, self._schedule(0), bidirectional=False),
@@ -162,6 +184,18 @@ class _Recipe:
                 Schedule(steps.simcse, s.simcse_rate, n_warmup=min(10, steps.simcse)),
                 attention_dropout=s.simcse_dropout,
             ),
+            Stage(
+                "crops",
+                Crops(pad_token_of(self.tokenizer), prefix_of(self.tokenizer), max_tokens=s.crop_tokens),
+                cropped,
+                Schedule(steps.crops, s.crop_rate, min(20, steps.crops // 10), 0.01, (0.9, 0.98)),
+            ),
+            Stage(
+                "topics",
+                Topics(self.directions),
+                self._batches(self.questions, Size(s.topic_rows * SERVED_TOKENS, s.topic_rows), SERVED_TOKENS, 5),
+                Schedule(steps.topics, s.topic_rate, min(20, steps.topics // 10), 0.01, (0.9, 0.98)),
+            ),
         ]
         if self.answered:
             schedule = Schedule(steps.outcomes, s.outcome_rate, n_warmup=min(10, steps.outcomes))
@@ -171,10 +205,10 @@ class _Recipe:
             stages.append(of)
         return stages
 
-    def _batches(self, size: Size, n_tokens: int, stage: int) -> Batches:
+    def _batches(self, sequences: list[list[int]], size: Size, n_tokens: int, stage: int) -> Batches:
         s = self.settings
         pad = pad_token_of(self.tokenizer)
-        return Batches(self.sequences, max_tokens=n_tokens, size=size, seed=s.seed * 10 + stage, pad=pad)
+        return Batches(sequences, max_tokens=n_tokens, size=size, seed=s.seed * 10 + stage, pad=pad)
 
     def _schedule(self, n_steps: int) -> Schedule:
         return Schedule(n_steps, self.settings.learning_rate, min(50, n_steps // 10), 0.01, (0.9, 0.98))
@@ -186,8 +220,18 @@ def _read_corpus(texts: Sequence[Path], settings: Settings) -> Corpus:
     return Corpus.of([*sources, *documentation(settings.n_documentation, settings.seed)])
 
 
-def _start(work: Path, corpus: Corpus, settings: Settings) -> None:
-    """Train the tokenizer and draw the weights, once; embeddings start at the corpus's latent directions."""
+def _questions(corpus: Corpus, n_given: int) -> list[str]:
+    """What it learns to tell apart: the texts that were given and the generated questions, no documentation.
+
+    Documentation lies elsewhere than questions, which are what will be asked.
+    """
+    asked = dict.fromkeys(text for source in corpus.sources[: n_given + 1] for text in source.texts)
+    learned = set(corpus.texts)
+    return [text for text in asked if text in learned]
+
+
+def _start(work: Path, corpus: Corpus, questions: Sequence[str], settings: Settings) -> None:
+    """Train the tokenizer and draw the weights, once; embeddings start at the questions' latent directions."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     if (work / "start").is_dir():
@@ -210,14 +254,17 @@ def _start(work: Path, corpus: Corpus, settings: Settings) -> None:
     )
     work.mkdir(parents=True, exist_ok=True)
     model = LlamaForCausalLM(config)
-    embeddings = latent_embeddings(tokenize(tokenizer, corpus.texts), len(tokenizer), shape.hidden, settings.seed)
+    embeddings = latent_embeddings(tokenize(tokenizer, questions), len(tokenizer), shape.hidden, settings.seed)
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(torch.from_numpy(embeddings))
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.mul_(RESIDUAL)
+            layer.mlp.down_proj.weight.mul_(RESIDUAL)
     save_model(model, tokenizer, work / "start")
 
 
 def _whiten(model: Any, tokenizer: Any, texts: Sequence[str], settings: Settings) -> Dense:
-    """Whiten by some of the texts; documentation lies elsewhere than questions, which are what will be asked."""
+    """Whiten by some of the questions."""
     drawn = np.random.default_rng(settings.seed).permutation(len(texts))[:N_WHITENED]
     some = [texts[i] for i in drawn]
     (vectors,) = encode_texts(model, tokenizer, some, ["mean"], SERVED_TOKENS, pad_token_of(tokenizer))

@@ -58,6 +58,7 @@ def convert(
         bool, typer.Option(help="Every masked token becomes the mask token (the paper's way for Mistral, with 0.8).")
     ] = False,
     simcse_steps: Annotated[int, typer.Option(help="Steps of unsupervised SimCSE.")] = 1_000,
+    crop_steps: Annotated[int, typer.Option(help="Steps on two crops of each text, if any.")] = 0,
     pair_steps: Annotated[int, typer.Option(help="Steps on pairs.")] = 1_000,
     outcome_steps: Annotated[int, typer.Option(help="Steps on the logs' outcomes.")] = 1_000,
     full: Annotated[bool, typer.Option("--full", help="Train all weights instead of LoRA.")] = False,
@@ -86,6 +87,7 @@ def convert(
         all_masked=all_masked,
         mntp_steps=mntp_steps,
         simcse_steps=simcse_steps,
+        crop_steps=crop_steps,
         pair_steps=pair_steps,
         outcome_steps=outcome_steps,
         lora_rank=0 if full else Settings.lora_rank,
@@ -112,7 +114,10 @@ def bundle(
     logs_share: LogsShare = 0.5,
     minutes: Annotated[float, typer.Option(help="How long to learn on this machine.", min=0.01)] = 40,
     steps: Annotated[
-        str | None, typer.Option(help="Instead of minutes, each stage's steps: CAUSAL,MNTP,SIMCSE, with logs OUTCOMES.")
+        str | None,
+        typer.Option(
+            help="Instead of minutes, each stage's steps: CAUSAL,MNTP,SIMCSE,CROPS,TOPICS, with logs OUTCOMES."
+        ),
     ] = None,
     whitening: Annotated[
         float,
@@ -140,7 +145,7 @@ def bundle(
     planned = None
     if steps is not None:
         numbers = steps.split(",")
-        example = "900,1500,60" + (",300" if logs else "")
+        example = "60,250,10,150,1200" + (",300" if logs else "")
         if len(numbers) != len(example.split(",")) or not all(number.strip().isdigit() for number in numbers):
             raise typer.BadParameter(f"{steps!r} does not read as {example} does", param_hint="--steps")
         planned = Steps(*(int(number) for number in numbers))

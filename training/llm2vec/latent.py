@@ -1,7 +1,7 @@
 """Where token embeddings start: at the corpus's latent semantic directions, so that few steps suffice.
 
-A token's row is its inverse document frequency times its place in the leading singular vectors of token counts by
-text (Deerwester et al. 1990), on the scale that random rows would have.
+A token's row is its place in the leading singular vectors of token counts by text (Deerwester et al. 1990). All rows
+are equally long, as the model's last norm would make them anyway.
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-SCALE = 0.05  # root mean square of the rows' entries
-NOISE = 0.01  # keeps tokens that no text holds apart
+SCALE = 0.05  # root mean square of a row's entries
+NOISE = 1e-3  # keeps tokens that no text holds apart
 
 
 def latent_embeddings(
@@ -32,6 +32,6 @@ def latent_embeddings(
     rows = rng.normal(scale=NOISE, size=(n_tokens, dim))  # (V, D)
     with threadpool_limits(1):  # the same bytes on any number of cores
         _, _, right = randomized_svd(texts, rank, n_iter=3, random_state=seed)
-    latent = idf[:, None] * right.T  # (V, rank)
-    rows[:, :rank] += SCALE * latent / np.sqrt(np.square(latent).mean())
+    rows[:, :rank] += right.T / np.sqrt(np.square(right).mean())
+    rows *= SCALE / np.sqrt(np.square(rows).mean(axis=1, keepdims=True))
     return rows.astype(np.float32)
