@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def test_lines_come_in_order() -> None:
     logger.warning("line 3")
     until(lambda: stream.getvalue().count("\n") == 4)
     assert messages(stream) == [f"line {n}" for n in range(4)]
+
+
+@pytest.mark.parametrize("moments", [(0.0, 0.25, 1.0, 0.75), (1_700_000_000.9375, 1_700_000_001.0, 1_700_000_060.5)])
+def test_a_line_says_when_it_was_written(moments: Sequence[float]) -> None:
+    formatter = JsonFormatter()
+    for moment in moments:
+        record = logging.makeLogRecord({"created": moment})
+        said = json.loads(formatter.format(record))["time"]
+        assert said == datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
 
 
 def test_no_line_of_any_thread_is_lost() -> None:
