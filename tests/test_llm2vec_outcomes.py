@@ -22,12 +22,13 @@ from training.dataset import Correctness
 from training.errors import TrainingError
 from training.evaluate import evaluate_folder
 from training.learned_outcomes import FILE, leave_out_learned, read_learned, save_learned
-from training.llm2vec.bundle import Settings as BundleSettings
-from training.llm2vec.bundle import Shape, Steps, bundle
+from training.llm2vec.bundle import bundle
 from training.llm2vec.checkpoint_folders import save_model
 from training.llm2vec.convert import Settings, convert
 from training.llm2vec.corpus import read_texts
 from training.llm2vec.outcomes import Answered, alike_loss, draw_share, posterior_p_correct, read_answered
+from training.llm2vec.recipe import Settings as BundleSettings
+from training.llm2vec.recipe import Shape, Steps
 from training.llm2vec.tokenizer import train_tokenizer
 from training.table import comparison_table
 from training.train import train

@@ -20,8 +20,7 @@ from router.encoder.pooling import pool
 from router.errors import EncoderError
 from training.errors import TrainingError
 from training.llm2vec.batches import Batches, Size, pad_rows
-from training.llm2vec.bundle import Settings as BundleSettings
-from training.llm2vec.bundle import Shape, Steps, bundle
+from training.llm2vec.bundle import bundle
 from training.llm2vec.checkpoint_folders import make_bidirectional, open_model, open_tokenizer, save_model
 from training.llm2vec.convert import Settings, convert
 from training.llm2vec.corpus import Corpus, generated_questions, read_texts
@@ -29,6 +28,8 @@ from training.llm2vec.loop import Schedule, run_steps
 from training.llm2vec.lora import merge_lora, with_lora
 from training.llm2vec.objectives import UNPREDICTED, Mntp, SimCse, last_states, token_loss
 from training.llm2vec.pairs import Pair, read_pairs
+from training.llm2vec.recipe import Settings as BundleSettings
+from training.llm2vec.recipe import Shape, Steps
 from training.llm2vec.similarity import tell_apart
 from training.llm2vec.tokenizer import mask_token_of, tokenize, train_tokenizer
 

@@ -33,9 +33,10 @@ from tests.benchmarks.cross_fitted import Floats, Forecasts, beside, cross_fit
 from tests.benchmarks.near_duplicates import Pairs
 from training.dataset import Correctness
 from training.folds import deal_folds
-from training.llm2vec.bundle import SERVED_TOKENS, Settings, Steps, bundle
+from training.llm2vec.bundle import bundle
 from training.llm2vec.checkpoint_folders import open_model, open_tokenizer
 from training.llm2vec.outcomes import Answered
+from training.llm2vec.recipe import SERVED_TOKENS, Settings, Steps
 from training.llm2vec.similarity import encode_texts
 from training.llm2vec.tokenizer import pad_token_of
 from training.llm2vec.whitening import whiten

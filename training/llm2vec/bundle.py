@@ -1,95 +1,41 @@
 """The bundled encoder, from scratch: own tokenizer, a small Llama that learns to predict tokens, then LLM2Vec's steps.
 
-What it reads is `corpus`'s matter, how a stage runs `stages`'s. A run that was interrupted goes on where it stood.
+What it reads is `corpus`'s matter, what the stages are `recipe`'s, how one runs `stages`'s. A run that was interrupted
+goes on where it stood.
 """
 
 import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from router.encoder.dense import Dense
 from training.errors import TrainingError
 from training.learned_outcomes import save_learned
-from training.llm2vec.batches import Batches, Size
 from training.llm2vec.checkpoint_folders import export, open_model, open_tokenizer, save_model
 from training.llm2vec.corpus import Corpus, documentation, generated_questions, read_texts
-from training.llm2vec.crops import Crops
 from training.llm2vec.latent import latent_embeddings
-from training.llm2vec.loop import SAVE_EVERY_S, OnStage, Schedule, no_bars, run_steps
-from training.llm2vec.objectives import Mntp, SimCse, causal
-from training.llm2vec.outcomes import Answered, outcome_stage
+from training.llm2vec.loop import SAVE_EVERY_S, OnStage, no_bars, run_steps
+from training.llm2vec.objectives import Mntp
+from training.llm2vec.outcomes import Answered
+from training.llm2vec.recipe import SERVED_TOKENS, Recipe, Settings, Steps
 from training.llm2vec.similarity import encode_texts
-from training.llm2vec.stages import Evaluation, Run, Stage
-from training.llm2vec.tokenizer import VOCABULARY, mask_token_of, pad_token_of, prefix_of, tokenize, train_tokenizer
-from training.llm2vec.topics import Topics
+from training.llm2vec.stages import Evaluation, Run
+from training.llm2vec.tokenizer import mask_token_of, pad_token_of, tokenize, train_tokenizer
 from training.llm2vec.whitening import whiten
 
-SERVED_TOKENS = 256  # of a longer prompt, its head and tail
 N_TRIAL = 4  # steps timed to plan the rest
 N_EVALUATED = 200  # held-out texts
 N_WHITENED = 2_000  # questions that the directions are evened out on
 RESIDUAL = 0.1  # of what each layer adds at the start: its tokens' directions are worth more than random weights
 # of the time, relative to one another
 SHARES = {"causal": 0.1, "mntp": 0.2, "simcse": 0.02, "crops": 0.13, "topics": 0.55, "outcomes": 0.2}
-
-
-@dataclass(frozen=True)
-class Shape:
-    """How large the encoder is."""
-
-    n_tokens: int = VOCABULARY
-    hidden: int = 256
-    layers: int = 2
-    heads: int = 8
-    feed_forward: int = 512
-    max_positions: int = 1_024
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How it learns; chosen on training questions by the loss on masked tokens and by cross-validated forecasts."""
-
-    shape: Shape = Shape()
-    n_generated: int = 3_000
-    n_documentation: int = 4_000_000  # characters
-    n_tokens: int = 128  # of a text, a window drawn anew each time
-    batch_tokens: int = 2_048
-    learning_rate: float = 5e-4
-    masked: float = 0.2
-    simcse_rate: float = 1e-4
-    simcse_rows: int = 32
-    simcse_tokens: int = 64
-    simcse_dropout: float = 0.3
-    crop_rate: float = 5e-4
-    crop_rows: int = 128
-    crop_tokens: int = 48  # of a crop
-    topic_rate: float = 1e-3
-    topic_rows: int = 32
-    outcome_rate: float = 5e-4
-    outcome_rows: int = 32
-    outcome_tokens: int = 64
-    whitening: float = 0.0  # power of the last linear step, if any
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Steps:
-    """How many steps each stage takes."""
-
-    causal: int
-    mntp: int
-    simcse: int
-    crops: int
-    topics: int
-    outcomes: int = 0
 
 
 def bundle(
@@ -118,7 +64,7 @@ def bundle(
     _start(work, corpus, questions, settings)
     tokenizer = open_tokenizer(work / "start")
     start = open_model(work / "start", "cpu")
-    stages_of = _Recipe(
+    stages_of = Recipe(
         tokenizer,
         sequences=tokenize(tokenizer, corpus.texts),
         questions=tokenize(tokenizer, questions),
@@ -152,66 +98,6 @@ def bundle(
     }
     (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return figures
-
-
-@dataclass(frozen=True)
-class _Recipe:
-    """The stages, for any number of steps."""
-
-    tokenizer: Any
-    sequences: list[list[int]]
-    questions: list[list[int]]
-    directions: NDArray[np.float32]  # of tokens, (V, D)
-    settings: Settings
-    answered: Answered | None = None
-
-    def __call__(self, steps: Steps) -> list[Stage]:
-        s = self.settings
-        reading = self._batches(self.sequences, Size(s.batch_tokens, s.batch_tokens), s.n_tokens, 0)
-        masked = self._batches(self.sequences, Size(s.batch_tokens, s.batch_tokens), s.n_tokens, 1)
-        paired = self._batches(self.sequences, Size(s.simcse_rows * s.simcse_tokens, s.simcse_rows), s.simcse_tokens, 2)
-        cropped = self._batches(self.questions, Size(s.crop_rows * SERVED_TOKENS, s.crop_rows), SERVED_TOKENS, 4)
-        masking = Mntp(mask_token_of(self.tokenizer), s.masked)
-        stages = [
-            Stage("random", causal, reading, self._schedule(0), bidirectional=False),
-            Stage("causal", causal, reading, self._schedule(steps.causal), bidirectional=False),
-            Stage("bidirectional", causal, reading, self._schedule(0)),
-            Stage("mntp", masking, masked, self._schedule(steps.mntp)),
-            Stage(
-                "simcse",
-                SimCse(),
-                paired,
-                Schedule(steps.simcse, s.simcse_rate, n_warmup=min(10, steps.simcse)),
-                attention_dropout=s.simcse_dropout,
-            ),
-            Stage(
-                "crops",
-                Crops(pad_token_of(self.tokenizer), prefix_of(self.tokenizer), max_tokens=s.crop_tokens),
-                cropped,
-                Schedule(steps.crops, s.crop_rate, min(20, steps.crops // 10), 0.01, (0.9, 0.98)),
-            ),
-            Stage(
-                "topics",
-                Topics(self.directions),
-                self._batches(self.questions, Size(s.topic_rows * SERVED_TOKENS, s.topic_rows), SERVED_TOKENS, 5),
-                Schedule(steps.topics, s.topic_rate, min(20, steps.topics // 10), 0.01, (0.9, 0.98)),
-            ),
-        ]
-        if self.answered:
-            schedule = Schedule(steps.outcomes, s.outcome_rate, n_warmup=min(10, steps.outcomes))
-            size = Size(s.outcome_rows * s.outcome_tokens, s.outcome_rows)
-            seed = s.seed * 10 + 3
-            of = outcome_stage(self.answered, self.tokenizer, schedule, size, max_tokens=s.outcome_tokens, seed=seed)
-            stages.append(of)
-        return stages
-
-    def _batches(self, sequences: list[list[int]], size: Size, n_tokens: int, stage: int) -> Batches:
-        s = self.settings
-        pad = pad_token_of(self.tokenizer)
-        return Batches(sequences, max_tokens=n_tokens, size=size, seed=s.seed * 10 + stage, pad=pad)
-
-    def _schedule(self, n_steps: int) -> Schedule:
-        return Schedule(n_steps, self.settings.learning_rate, min(50, n_steps // 10), 0.01, (0.9, 0.98))
 
 
 def _read_corpus(texts: Sequence[Path], settings: Settings) -> Corpus:
@@ -283,7 +169,7 @@ def _planned(path: Path, named: str, plan: Callable[[], Steps]) -> Steps:
     return steps
 
 
-def _plan(work: Path, stages_of: _Recipe, minutes: float, device: str) -> Steps:
+def _plan(work: Path, stages_of: Recipe, minutes: float, device: str) -> Steps:
     """Time a few steps of each stage, and plan as many as its share of the minutes holds."""
     planned = {}
     learning = [stage for stage in stages_of(Steps(*[N_TRIAL] * len(SHARES))) if stage.schedule.n_steps]

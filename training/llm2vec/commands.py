@@ -138,9 +138,9 @@ def bundle(
 
     `embedrouter llm2vec bundle --out encoders/small --text logs/ --minutes 40`
     """
-    from training.llm2vec.bundle import Settings, Steps
     from training.llm2vec.bundle import bundle as run
     from training.llm2vec.outcomes import read_answered
+    from training.llm2vec.recipe import Settings, Steps
 
     planned = None
     if steps is not None:
