@@ -405,6 +405,15 @@ def test_threads_do_not_disturb_each_other(checkpoint: Checkpoints) -> None:
         assert all(furthest(vectors, alone) < 1e-5 for vectors in pool.map(encoder.encode, [PROMPTS] * 20))
 
 
+def test_memory_that_is_not_there_is_an_encoder_error(checkpoint: Checkpoints) -> None:
+    encoder = Llm2VecEncoder.load(checkpoint())
+    failing = encoder._model.register_forward_pre_hook(lambda *_: torch.empty(2**50) and None)
+    with pytest.raises(EncoderError, match="could not encode"):
+        encoder.encode(["a prompt"])
+    failing.remove()
+    assert encoder.encode(["a prompt"]).any()
+
+
 def test_no_prompts_give_no_rows(checkpoint: Checkpoints) -> None:
     assert Llm2VecEncoder.load(checkpoint()).encode([]).shape == (0, HIDDEN)
 

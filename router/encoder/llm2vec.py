@@ -25,7 +25,7 @@ from router.encoder.base import Vectors
 from router.encoder.checkpoint import Checkpoint
 from router.encoder.dense import read_dense
 from router.encoder.latest import LatestVectors
-from router.encoder.machine import Backend, DTypeName, asked_backend, best_device, best_dtype
+from router.encoder.machine import Backend, DTypeName, asked_backend, best_device, best_dtype, device_failures
 from router.encoder.openvino_model import OpenVinoModel
 from router.encoder.pooling import pool
 from router.encoder.text import readable, surplus, windows
@@ -196,9 +196,10 @@ class Llm2VecEncoder:
         return self._dense(vectors) if self._dense else vectors
 
     def _pooled(self, windows: Sequence[list[int]]) -> Vectors:
-        mask, states = self._states(windows, self.padding_side)  # (B, T), (B, T, D)
-        counted = mask & (mask.cumsum(dim=1) > self._n_instruction)  # (B, T)
-        pooled: Vectors = pool(states, counted, self._checkpoint.pooling).float().cpu().numpy()  # (B, D)
+        with device_failures(str(self._checkpoint.folder)):
+            mask, states = self._states(windows, self.padding_side)  # (B, T), (B, T, D)
+            counted = mask & (mask.cumsum(dim=1) > self._n_instruction)  # (B, T)
+            pooled: Vectors = pool(states, counted, self._checkpoint.pooling).float().cpu().numpy()  # (B, D)
         return pooled
 
     @torch.inference_mode()

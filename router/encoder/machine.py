@@ -1,6 +1,8 @@
 """What this machine runs an encoder with: its device, the precision that it is fast in, and whose kernels."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
@@ -12,6 +14,15 @@ BF16_FEATURES = ("amx_bf16", "avx512_bf16")
 
 Backend = Literal["torch", "openvino"]
 DTypeName = Literal["float32", "bfloat16"]
+
+
+@contextmanager
+def device_failures(what: str) -> Iterator[None]:
+    """Turn what torch raises where memory or the device fails into an EncoderError: a service goes on without it."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise EncoderError(f"{what} could not encode: {str(error).partition(chr(10))[0]}") from error
 
 
 def best_device() -> str:

@@ -118,5 +118,8 @@ class SentenceEncoder:
         texts = [readable(prompt, self.max_tokens * CHARS_PER_TOKEN) for prompt in prompts]
         said = [row for row, text in enumerate(texts) if text.strip()]
         if said:
-            vectors[said] = self._model.encode([texts[row] for row in said], show_progress_bar=False)
+            from router.encoder.machine import device_failures
+
+            with device_failures(str(self.folder)):
+                vectors[said] = self._model.encode([texts[row] for row in said], show_progress_bar=False)
         return vectors
