@@ -105,11 +105,13 @@ class Forecasting:
             loop.call_soon(self._gather, len(self._waiting))
         else:
             self._due = False
-            self._next()
-            for one in self._arrived:  # what was forecast here and now needs no deadline
-                if not one.done.done():
-                    one.alarm = loop.call_at(one.due, self._give_up, one)
-            self._arrived.clear()
+            try:
+                self._next()
+            finally:
+                for one in self._arrived:  # what was forecast here and now needs no deadline
+                    if not one.done.done():
+                        one.alarm = loop.call_at(one.due, self._give_up, one)
+                self._arrived.clear()
 
     def _next(self) -> None:
         """Forecast what waits, here or in a thread, until nothing does or all threads are busy."""
@@ -171,22 +173,20 @@ class Forecasting:
 
     def _settle(self, together: Sequence[_Waiting], results: Sequence[Forecast | Exception]) -> None:
         for one, result in zip(together, results, strict=True):
-            if isinstance(result, EncoderError):
-                self._fail(str(result))
-                result = as_usual(one.artifact, ENCODER_FAILED)
-            elif isinstance(result, Forecast):
-                self._failure = None
-            if one.done.done():  # its client left, or it was late
-                continue
             if isinstance(result, Exception):
-                one.done.set_exception(result)
+                self._fail(result)
+                result = as_usual(one.artifact, ENCODER_FAILED)
             else:
+                self._failure = None
+            if not one.done.done():  # else its client left, or it was late
                 one.done.set_result(result)
 
-    def _fail(self, failure: str) -> None:
-        """Log why the encoder fails, once."""
+    def _fail(self, error: Exception) -> None:
+        """Log why prompts are not forecast, once; of what no encoder says itself, with its place in the code."""
+        failure = str(error) if isinstance(error, EncoderError) else type(error).__name__
         if failure != self._failure:
-            logger.warning("the encoder fails, prompts are not forecast: %s", failure)
+            trace = None if isinstance(error, EncoderError) else error
+            logger.warning("the encoder fails, prompts are not forecast: %s", failure, exc_info=trace)
         self._failure = failure
 
 

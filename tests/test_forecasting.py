@@ -26,7 +26,7 @@ class Watched:
     is_light: bool = True
     is_serial: bool = False
     max_tokens: int = 4_096
-    failure: type[Exception] = ValueError
+    failure: type[BaseException] = ValueError
     held: Event | None = None
     asked: list[list[str]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
@@ -92,13 +92,31 @@ async def test_who_leaves_before_its_turn_holds_nobody_up(
     assert forecasting.n_waiting == 0
 
 
+@pytest.mark.parametrize("failure", [ValueError, MemoryError, RuntimeError])
+@pytest.mark.parametrize("is_light", [True, False])
 async def test_a_prompt_that_cannot_be_encoded_takes_no_other_with_it(
-    artifact: Artifact, encoder: Watched, forecasting: Forecasting
+    artifact: Artifact, encoder: Watched, forecasting: Forecasting, failure: type[Exception], is_light: bool
 ) -> None:
+    encoder.failure, encoder.is_light = failure, is_light
     texts = [A_SUM, BROKEN, A_POEM]
     serving = watched(artifact, encoder)
-    seen = await asyncio.gather(*(forecasting.forecast(serving, text) for text in texts), return_exceptions=True)
-    assert [type(one) for one in seen] == [Forecast, ValueError, Forecast]
+    seen = await asyncio.gather(*(forecasting.forecast(serving, text) for text in texts))
+    assert [one.doubt for one in seen] == [None, ENCODER_FAILED, None]
+
+
+class Panic(BaseException):
+    """What no handler of errors takes, as a panic of a library in another language."""
+
+
+async def test_a_panic_leaves_no_prompt_without_its_deadline(artifact: Artifact, encoder: Watched) -> None:
+    encoder.failure, encoder.is_light = Panic, True
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)
+    forecasting = Forecasting(deadline_s=0.05)
+    try:
+        assert (await forecasting.forecast(watched(artifact, encoder), BROKEN)).doubt == LATE
+    finally:
+        forecasting.close()
 
 
 async def test_long_prompts_and_heavy_encoders_leave_the_event_loop_alone(
