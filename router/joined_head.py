@@ -38,14 +38,17 @@ class JoiningTransport:
             data, self._head = self._head + data, b""
         elif data.startswith(HEAD) and data.endswith(END_OF_HEAD):
             self._head = data
-            self._turn = self._loop.call_soon(self.write, b"")
+            self._turn = self._loop.call_soon(self._flush)
             return
         self._transport.write(data)
 
     def close(self) -> None:
-        if self._turn is not None:
-            self.write(b"")
+        self._flush()
         self._transport.close()
+
+    def _flush(self) -> None:
+        if self._turn is not None and not self.is_closing():  # else its client has gone
+            self.write(b"")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

@@ -68,6 +68,15 @@ async def test_a_close_sends_what_waits_first() -> None:
     assert below.writes == [HEAD]
 
 
+async def test_nothing_is_sent_once_the_client_has_gone() -> None:
+    below, transport = joining()
+    transport.write(HEAD)
+    below.close()
+    await asyncio.sleep(0)
+    transport.close()
+    assert below.writes == []
+
+
 async def test_a_body_that_looks_like_a_head_keeps_its_place() -> None:
     below, transport = joining()
     for part in (HEAD, HEAD, HEAD, b"end"):
