@@ -55,7 +55,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class Secrets:
-    """What no line may show. It grows with the pool: an upstream's key may come from the environment at any time."""
+    """What no line may show, as it is and as JSON writes it.
+
+    It grows with the pool: an upstream's key may come from the environment at any time.
+    """
 
     def __init__(self, held: Iterable[str] = ()) -> None:
         self.held: tuple[str, ...] = ()
@@ -63,7 +66,8 @@ class Secrets:
 
     def add(self, secrets: Iterable[str]) -> None:
         """Hold more of them, the longest first: one may stand within another."""
-        self.held = tuple(sorted({*self.held, *secrets}, key=lambda secret: (-len(secret), secret)))
+        added = {form for secret in secrets for form in (secret, fast_json.text(secret)[1:-1])}
+        self.held = tuple(sorted({*self.held, *added}, key=lambda secret: (-len(secret), secret)))
 
 
 class Blotting(logging.Formatter):
@@ -103,9 +107,8 @@ class Together(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
-        except Exception:  # noqa: BLE001  logging's own way: said on stderr, and no one's request fails
-            self.handleError(record)
-            return
+        except Exception as error:  # noqa: BLE001  no one's request fails; what the record holds may be secret
+            line = f"a line of {record.name} cannot be formatted: {type(error).__name__}"
         if len(self._lines) >= MOST_WAITING:
             self._n_dropped += 1
             return

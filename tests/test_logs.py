@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from router import logs
-from router.logs import JsonFormatter, Together
+from router.logs import BLOT, Blotting, JsonFormatter, Secrets, Together
 
 
 def logger_to(stream: io.StringIO) -> logging.Logger:
@@ -140,6 +140,23 @@ def test_one_line_that_cannot_be_written_takes_no_other_with_it() -> None:
     handler.flush()
     stream.seek(0)
     assert stream.read() == "before\nafter\n"
+
+
+@pytest.mark.parametrize("secret", ['pa"ss', "pa\\ss", "pässwörd", "pass\N{KEY}"])
+@pytest.mark.parametrize("formatter", [JsonFormatter(), logging.Formatter()])
+def test_a_secret_is_blotted_out_however_a_line_writes_it(secret: str, formatter: logging.Formatter) -> None:
+    record = logging.makeLogRecord({"msg": f"the key {secret} and more"})
+    line = Blotting(formatter, Secrets([secret])).format(record)
+    assert f"the key {BLOT} and more" in line
+
+
+def test_a_line_that_cannot_be_formatted_says_so_without_what_it_was_given(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    logger = logger_to(stream)
+    logger.warning("%d", "sk-secret")
+    logger.handlers[0].flush()
+    assert stream.getvalue() == "a line of of this test cannot be formatted: TypeError\n"
+    assert capsys.readouterr().err == ""
 
 
 def test_the_last_lines_are_written_at_the_end_of_the_process() -> None:
