@@ -40,6 +40,8 @@ def progress_of(chunk: Chunk, endpoint: Endpoint) -> Progress:
     """What a chunk brings."""
     if endpoint.typed:
         kind = chunk.get("type")
+        if not isinstance(kind, str):  # nobody can tell what such an event brings
+            return Progress.NOTHING
         if kind in _ENDING:
             return Progress.FINISHED
         return Progress.NOTHING if kind in _OPENING else Progress.CONTENT

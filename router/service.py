@@ -15,7 +15,14 @@ from router.champion import ChampionWatch
 from router.choice import ENCODER_FAILED, bounded, choose, explain, forecast, named_entry
 from router.decision import Decision, Option
 from router.eligibility import eligible
-from router.errors import EncoderError, InvalidRequestError, NoArtifactError, UpstreamError, UpstreamsFailedError
+from router.errors import (
+    EncoderError,
+    InternalError,
+    InvalidRequestError,
+    NoArtifactError,
+    UpstreamError,
+    UpstreamsFailedError,
+)
 from router.evidence_index import EvidenceIndex
 from router.forecasting import Forecasting
 from router.observed import Observed
@@ -149,6 +156,11 @@ class Service:
             raise
         except asyncio.CancelledError:
             decision.close(CLIENT_CLOSED_STATUS, CLIENT_CLOSED)
+            self._recorder.record(decision)
+            raise
+        except Exception:  # a defect of ours: what was decided and tried is known all the same
+            decision.measure()
+            decision.close(InternalError.status, InternalError.code)
             self._recorder.record(decision)
             raise
         decision.measure()

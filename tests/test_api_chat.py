@@ -283,6 +283,17 @@ def test_a_defect_within_a_stream_ends_it_with_one_error_and_is_recorded_as_ours
     assert (row["status"], row["error"]) == (200, "stream_internal_error")
 
 
+def test_a_defect_while_asking_is_recorded_as_ours(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the inner secret")
+
+    monkeypatch.setattr("router.asking.body_for", broken)
+    answer = post(gateway, chat())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
+    row = gateway.decision(answer.headers["x-request-id"])
+    assert (row["status"], row["error"], row["answered_by"]) == (500, "internal_error", None)
+
+
 def test_at_no_depth_does_a_nested_body_break_the_router(gateway: Gateway) -> None:
     seen = set()
     with httpx.Client(base_url=gateway.base_url, timeout=20) as client:

@@ -18,7 +18,7 @@ FORECASTS = {"calculator": (0.9, 0.3), "poet": (0.2, 0.8), "faulty": (0.95, 0.1)
 def gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     urls = {"calculator": "good", "poet": "good", "faulty": "response-fails"}
     pool = [entry(name, upstream.url(behaviour)) for name, behaviour in urls.items()]
-    pool.append(entry("dies", upstream.url("stream-dies")))
+    pool += [entry(name, upstream.url(f"stream-{name}")) for name in ("dies", "typeless")]
     folder = tmp_path_factory.mktemp("endpoints")
     with planted_engine(folder, FORECASTS) as engine, run_gateway(engine, settings(pool)) as running:
         yield running
@@ -86,6 +86,13 @@ def test_a_response_that_breaks_off_ends_in_one_error(gateway: Gateway) -> None:
     assert text.count("event: error") == 1
     last = json.loads(text.rstrip().splitlines()[-1].removeprefix("data: "))
     assert (last["type"], last["code"]) == ("error", "upstream_stream_failed")
+
+
+def test_events_without_a_readable_type_are_no_answer(gateway: Gateway) -> None:
+    body = {"model": "typeless", "input": A_SUM, "stream": True}
+    answer = httpx.post(f"{gateway.base_url}/responses", json=body, timeout=20)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_failed")
+    assert gateway.decision(answer.headers["x-request-id"])["attempts"][0]["error"] == "empty"
 
 
 @pytest.mark.parametrize("param", ["previous_response_id", "conversation", "background"])

@@ -290,6 +290,13 @@ async def _response_fails(talk: Talk) -> None:
     await _respond(talk, "", fails=True)
 
 
+async def _stream_typeless(talk: Talk) -> None:
+    """Send typed events whose type is none."""
+    talk.start_stream()
+    await talk.piece(b'data: {"type": ["x"]}\n\n')
+    await talk.piece(b"")
+
+
 async def _chat_only(talk: Talk) -> None:
     """Know no other endpoint than chat."""
     if talk.path.endswith("/chat/completions"):
