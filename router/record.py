@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -173,7 +173,7 @@ class Recorder:
             return Segment(len(kept), None, kept)
         self._disk_works = True
         if len(self._waiting) >= SEGMENTS_IN_MEMORY:
-            return Segment(segment.n_records, segment.path)
+            return replace(segment, records=None)
         return segment
 
     # From the disk to SQL

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,18 +52,24 @@ class Segment:
     n_records: int
     path: Path | None
     records: Sequence[Record] | None = None
+    n_bytes: int = 0  # on the disk
 
 
 class Spool:
-    """One process's folder of segments under `root`, and the adoption of those that dead processes left there."""
+    """One process's folder of segments under `root`, and the adoption of those that dead processes left there.
+
+    One thread writes and adopts, another reads and removes.
+    """
 
     def __init__(self, root: Path, max_bytes: int) -> None:
         self._root = root
         self._max_bytes = max_bytes
         self._n_bytes = 0
+        self._counting = threading.Lock()
         self._number = 0
         self._name = new_id()
         self._locks: dict[Path, sqlite3.Connection] = {}
+        self._n_left: dict[Path, int] = {}  # segments of each adopted folder
 
     def write(self, records: Sequence[Record]) -> Segment:
         """Put records on the disk; OSError where it does not take them, or the spool has grown to its limit."""
@@ -82,8 +89,8 @@ class Spool:
         except OSError:
             draft.unlink(missing_ok=True)
             raise
-        self._n_bytes += len(content)
-        return Segment(len(records), path, records)
+        self._grow(len(content))
+        return Segment(len(records), path, records, len(content))
 
     def adopt(self) -> list[Segment]:
         """Take over the segments of processes that have ended, the oldest first."""
@@ -91,9 +98,14 @@ class Spool:
         for folder in self._folders():
             if folder not in self._locks and (lock := _hold(folder)) is not None:
                 self._locks[folder] = lock
-                found = sorted(folder.glob(f"*{SUFFIX}"))
-                segments += [Segment(_count(path), path) for path in found]
-                self._n_bytes += sum(path.stat().st_size for path in found)
+                try:
+                    found = [_look_at(path) for path in _segments(folder)]
+                except OSError as error:
+                    logger.warning("the spool's folder %s cannot be looked through: %s", folder, error)
+                    found = []
+                self._n_left[folder] = len(found)
+                self._grow(sum(segment.n_bytes for segment in found))
+                segments += found
                 if not found:
                     self._leave(folder)
         return segments
@@ -116,13 +128,16 @@ class Spool:
         if segment.path is None:
             return
         try:
-            self._n_bytes -= segment.path.stat().st_size
-            segment.path.unlink()
+            segment.path.unlink(missing_ok=True)
         except OSError as error:
             logger.warning("the segment %s cannot be removed, it will be read again: %s", segment.path, error.strerror)
+            return
+        self._grow(-segment.n_bytes)
         folder = segment.path.parent
-        if folder.name != self._name and not any(folder.glob(f"*{SUFFIX}")):
-            self._leave(folder)
+        if folder in self._n_left:
+            self._n_left[folder] -= 1
+            if not self._n_left[folder]:
+                self._leave(folder)
 
     def refuse(self, record: Record, why: str) -> None:
         """Set aside a record that the database will never take."""
@@ -150,10 +165,15 @@ class Spool:
         if self._root.is_dir():
             yield from sorted((path for path in self._root.iterdir() if path.is_dir()), key=_made_at)
 
+    def _grow(self, n_bytes: int) -> None:
+        with self._counting:
+            self._n_bytes += n_bytes
+
     def _leave(self, folder: Path) -> None:
+        self._n_left.pop(folder, None)
         lock = self._locks.pop(folder, None)
         try:
-            if not any(folder.glob(f"*{SUFFIX}")):
+            if not _segments(folder):
                 for rest in folder.iterdir():
                     rest.unlink()
                 folder.rmdir()
@@ -187,16 +207,22 @@ def _hold(folder: Path) -> sqlite3.Connection | None:
     return connection
 
 
-def _count(path: Path) -> int:
-    """How many records a segment's name says it holds; as many as it has lines where the name is not ours."""
+def _segments(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"*{SUFFIX}"))
+
+
+def _look_at(path: Path) -> Segment:
+    """A segment that another process left; one that cannot be looked at counts nothing until it is read."""
+    said = path.stem.rpartition("-")[2]  # nothing where the name is not ours
     try:
-        return int(path.stem.rpartition("-")[2])
-    except ValueError:
-        return len(path.read_bytes().splitlines())
+        n_records = int(said) if said.isdecimal() else len(path.read_bytes().splitlines())
+        return Segment(n_records, path, n_bytes=path.stat().st_size)
+    except OSError:
+        return Segment(0, path)
 
 
 def _made_at(folder: Path) -> float:
     try:
         return (folder / "lock").stat().st_mtime  # written once, when its process began
-    except FileNotFoundError:
+    except OSError:
         return time.time()
