@@ -228,7 +228,7 @@ def ask(gateway: Gateway, path: str, prompt: str, debug: str = "false", **more: 
 
 
 def test_evidence_explains_choices_on_every_way(gateway: Gateway, artifact: Artifact) -> None:
-    found = get(gateway, text=A_POEM, k=3).json()
+    found = get(gateway, text=A_POEM, k="0000000003").json()
     assert (found["n_questions"], found["encoder"]) == (6, artifact.encoder.fingerprint)
     assert [neighbour["benchmark"] for neighbour in found["nearest"]] == ["poems"] * 3
 
@@ -254,7 +254,14 @@ def test_evidence_explains_choices_on_every_way(gateway: Gateway, artifact: Arti
 
 @pytest.mark.parametrize(
     ("parameters", "param"),
-    [({}, "text"), ({"text": " "}, "text"), ({"text": "a", "k": "0"}, "k"), ({"text": "a", "k": "²"}, "k")],
+    [
+        ({}, "text"),
+        ({"text": " "}, "text"),
+        *(
+            ({"text": "a", "k": k}, "k")
+            for k in ("", "0", "²", "-1", "101", "000000001" + "9" * 8, "0" * 9 + "1" * 5000)
+        ),
+    ],
 )
 def test_what_is_wrong_with_a_search_is_named(gateway: Gateway, parameters: dict[str, str], param: str) -> None:
     answer = get(gateway, **parameters)
