@@ -22,6 +22,7 @@ data.errors.EmbedRouterError
 
 import json
 from collections.abc import Mapping
+from math import ceil
 from typing import ClassVar, NamedTuple
 
 from data.errors import EmbedRouterError
@@ -213,7 +214,8 @@ class UpstreamsFailedError(ApiError):
     def headers(self) -> dict[str, str]:
         headers = {**super().headers(), "x-should-retry": "false"}  # our own fallbacks are spent
         if self.retry_after_s is not None:
-            headers["retry-after"] = f"{self.retry_after_s:g}"
+            headers["retry-after"] = str(ceil(self.retry_after_s))  # whole seconds (RFC 9110, 10.2.3)
+            headers["retry-after-ms"] = str(ceil(self.retry_after_s * 1e3))
         return headers
 
 

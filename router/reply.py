@@ -117,17 +117,20 @@ def redact(text: str, upstream: Upstream) -> str:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """The wait that a response asks for: `retry-after-ms`, else Retry-After in seconds or as a date (RFC 9110)."""
+    """The wait that a response asks for: `retry-after-ms`, else Retry-After in seconds or as a date (RFC 9110).
+
+    At most MAX_WAIT_S; none where it names no time.
+    """
     for name, unit_s in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         try:
             wait_s = float(headers.get(name, "")) * unit_s
         except ValueError:
             continue
-        return wait_s if 0 <= wait_s < MAX_WAIT_S else None
+        return min(wait_s, MAX_WAIT_S) if wait_s >= 0 else None
     try:
         due = parsedate_to_datetime(headers.get("retry-after", ""))
     except ValueError:
         return None
     due = due if due.tzinfo else due.replace(tzinfo=UTC)
     wait_s = (due - datetime.now(UTC)).total_seconds()
-    return max(wait_s, 0.0) if wait_s < MAX_WAIT_S else None
+    return min(max(wait_s, 0.0), MAX_WAIT_S)

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
+from router.errors import UpstreamError, UpstreamsFailedError
 from tests.serving import A_SUM, entry, planted_engine, run_gateway, settings
 from tests.upstreams import Upstream
 
@@ -88,6 +89,15 @@ def test_a_404_among_other_failures_is_not_the_clients_fault(engine: Engine, ups
 def test_all_out_of_quota_is_429_with_the_least_wait(engine: Engine, upstream: Upstream) -> None:
     response, _ = answered(engine, upstream, ["status-429"] * 3)
     assert (response.status_code, response.headers["retry-after"]) == (429, "7")
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "seconds", "milliseconds"),
+    [(0.0, "0", "0"), (0.2504, "1", "251"), (7.0, "7", "7000"), (29.4, "30", "29400")],
+)
+def test_a_wait_is_told_in_whole_seconds_and_never_shorter(wait_s: float, seconds: str, milliseconds: str) -> None:
+    headers = UpstreamsFailedError([UpstreamError("quota", "wait", status=429, retry_after_s=wait_s)], []).headers()
+    assert (headers["retry-after"], headers["retry-after-ms"]) == (seconds, milliseconds)
 
 
 def test_after_its_first_chunk_nobody_else_is_asked(engine: Engine, upstream: Upstream) -> None:
