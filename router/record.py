@@ -34,6 +34,7 @@ SEGMENTS_IN_MEMORY = 4  # what is just written need not be read back
 ADOPT_EVERY_S = 10.0
 DATATYPE_MISMATCH = "42804"  # PostgreSQL files it under syntax errors
 FIRST_RETRY_S, MAX_RETRY_S = 0.5, 5.0
+UNREADABLE_S = 30.0  # until a segment that cannot be read is tried again
 SHUTDOWN_S = 10.0
 
 
@@ -58,6 +59,8 @@ class Recorder:
         self._queue: deque[Decision | Record] = deque()
         self._spool = Spool(folder / "spool", recording.max_spool_bytes)
         self._waiting: deque[Segment] = deque()
+        self._later: list[tuple[float, Segment]] = []  # each with the moment until which it was put back
+        self._unreadable: set[Path] = set()
         self._arrived = threading.Event()
         self._stopping = threading.Event()
         self._spooled_all = threading.Event()
@@ -73,7 +76,7 @@ class Recorder:
 
     @property
     def n_spooled(self) -> int:
-        return sum(segment.n_records for segment in self._waiting.copy())
+        return sum(segment.n_records for segment in self._held())
 
     @property
     def is_behind(self) -> bool:
@@ -100,12 +103,16 @@ class Recorder:
         self._arrived.set()
         for thread in self._threads:
             thread.join(SHUTDOWN_S + 5)
-        if self._waiting:
-            lost = sum(segment.n_records for segment in self._waiting if segment.path is None)
+        if held := self._held():
+            lost = sum(segment.n_records for segment in held if segment.path is None)
             logger.warning("%d records stay in the spool; the next start writes them to SQL", self.n_spooled - lost)
             if lost:
                 self._drop(lost, "shutting down while neither database nor disk takes them")
         self._spool.close()
+
+    def _held(self) -> list[Segment]:
+        """All that is not in SQL."""
+        return [*self._waiting.copy(), *(segment for _, segment in self._later)]
 
     def _put(self, item: Decision | Record) -> None:
         if len(self._queue) < self._queue_size:
@@ -166,7 +173,7 @@ class Recorder:
             if self._disk_works:
                 logger.error("the disk takes no records, they wait in memory only: %s", error)
             self._disk_works = False
-            in_memory = sum(s.n_records for s in self._waiting.copy() if s.path is None)
+            in_memory = sum(segment.n_records for segment in self._held() if segment.path is None)
             kept = records[: max(0, self._queue_size - in_memory)]
             if len(kept) < len(records):
                 self._drop(len(records) - len(kept), "the disk takes none and memory is full")
@@ -181,29 +188,48 @@ class Recorder:
     def _run_writer(self) -> None:
         wait_s = FIRST_RETRY_S
         while True:
-            self._arrived.wait()
+            self._arrived.wait(self._until_due_s())
             self._arrived.clear()
+            is_last = self._spooled_all.is_set()
+            self._take_up(math.inf if is_last else time.monotonic())
             while self._waiting and time.monotonic() < self._ends_at:
                 if self._write(self._waiting[0]):
-                    self._spool.remove(self._waiting.popleft())
+                    self._waiting.popleft()
                     wait_s = FIRST_RETRY_S
                 elif self._spooled_all.is_set():
                     return  # what is on the disk is safe there
                 else:
                     self._stopping.wait(wait_s)
                     wait_s = min(2 * wait_s, MAX_RETRY_S)
-            if self._spooled_all.is_set():
+            if is_last:
                 return
 
+    def _until_due_s(self) -> float | None:
+        due = min((due for due, _ in self._later), default=None)
+        return None if due is None else max(0.0, due - time.monotonic())
+
+    def _take_up(self, now: float) -> None:
+        """Let what was put back until now wait with the rest again."""
+        self._waiting.extend(segment for due, segment in self._later if due <= now)
+        self._later = [(due, segment) for due, segment in self._later if due > now]
+
+    def _put_back(self, segment: Segment, wait_s: float) -> None:
+        self._later.append((time.monotonic() + wait_s, segment))
+
     def _write(self, segment: Segment) -> bool:
-        """Write a segment to SQL; False where the database does not answer."""
+        """Write a segment to SQL, or put it back where it keeps others waiting; False where the database is away."""
         try:
             records = self._spool.read(segment)
         except FileNotFoundError:
-            return True  # someone took it away
+            self._spool.remove(segment)  # someone took it away
+            return True
         except OSError as error:
-            logger.warning("the segment %s cannot be read: %s", segment.path, error.strerror)
-            return False
+            assert segment.path is not None
+            if segment.path not in self._unreadable:
+                logger.warning("the segment %s cannot be read, others go before it: %s", segment.path, error.strerror)
+            self._unreadable.add(segment.path)
+            self._put_back(segment, UNREADABLE_S)
+            return True
         try:
             for start in range(0, len(records), BATCH_SIZE):
                 self._write_batch(records[start : start + BATCH_SIZE])
@@ -213,6 +239,7 @@ class Recorder:
             self._database_answers = False
             return False
         self._database_answers = True
+        self._spool.remove(segment)
         return True
 
     def _write_batch(self, records: Sequence[Record]) -> None:

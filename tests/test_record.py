@@ -2,10 +2,13 @@
 
 # The whole of it, with a PostgreSQL that is really stopped and a server that is really killed: test_outages.py.
 
+import errno
 import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -13,6 +16,7 @@ from sqlalchemy import Engine, text
 from data.database import ready_engine
 from data.observations import prompt_sha256
 from data.queries import decisions
+from router import record
 from router.decision import Decision, Option
 from router.errors import Attempt
 from router.policy import Policy
@@ -183,6 +187,36 @@ def test_what_a_killed_process_left_on_the_disk_is_written_by_the_next(engine: E
     until(lambda: after.n_written == 3)
     after.stop()
     assert {row["id"] for row in decisions(engine)} == {one.id for one in made}
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_a_segment_that_cannot_be_read_keeps_no_other_waiting_and_is_written_once_it_can_be(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(record, "UNREADABLE_S", 0.02)
+    killed = Spool(tmp_path / "spool", max_bytes=10**6)
+    made = [decision(), decision()]
+    broken, _ = (killed.write([Record("decision", one.as_row())]).path for one in made)
+    killed.close()
+    read, tries, mended = Path.read_text, [], Event()
+
+    def read_text(path: Path, *args: Any, **kwargs: Any) -> str:
+        if path == broken:
+            tries.append(path)
+            if not mended.is_set():
+                raise OSError(errno.EIO, "Input/output error")
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    recorder = Recorder(engine, QUICK, tmp_path)
+    recorder.start()
+    recorder.record(decision())
+    until(lambda: recorder.n_written == 2 and len(tries) > 2 and recorder.n_spooled == 1)
+    mended.set()
+    until(lambda: recorder.n_written == 3)
+    recorder.stop()
+    assert {row["id"] for row in decisions(engine)} > {one.id for one in made}
+    assert caplog.text.count("cannot be read") == 1
     assert list((tmp_path / "spool").iterdir()) == []
 
 
