@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from data import promotions, queries
 from data.errors import EmbedRouterError
 from data.locks import holding
+from router.encoder import DEFAULT_ENCODER
 from router.errors import ArtifactError
 from tests.conftest import url_of
 from tests.planted import planted_log
@@ -148,7 +149,7 @@ def test_a_champion_of_an_earlier_format_gives_way_and_keeps_its_encoder(
 ) -> None:
     manifest = root / str(first.artifact_id) / "manifest.json"
     text = manifest.read_text().replace('"format_version": 2', '"format_version": 1')
-    manifest.write_text(text.replace('"encoder": "lsa"', '"encoder": "llm2vec:/nowhere"'))
+    manifest.write_text(text.replace(f'"encoder": "{DEFAULT_ENCODER}"', '"encoder": "llm2vec:/nowhere"'))
     with pytest.raises(EmbedRouterError, match="/nowhere"):
         retrain(engine, root)
     manifest.write_text(text)

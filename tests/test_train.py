@@ -129,6 +129,6 @@ def test_a_second_run_encodes_nothing_and_a_longer_log_only_what_is_new(engine: 
 
 def test_vectors_that_depend_on_the_logs_are_not_cached(sqlite_engine: Engine, tmp_path: Path) -> None:
     store_log(sqlite_engine, planted_log(100, 3).log, "planted")
-    train(sqlite_engine, tmp_path)
+    train(sqlite_engine, tmp_path, encoder_spec="lsa")
     with sqlite_engine.connect() as connection:
         assert connection.execute(select(QuestionVector.question_id)).all() == []

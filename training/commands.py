@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from router.encoder import DEFAULT_ENCODER
+
 Database = Annotated[str | None, typer.Option(help="Database URL; default EMBEDROUTER_DATABASE_URL or SQLite in var/.")]
 ArtifactsDir = Annotated[Path, typer.Option(help="Where artifacts are written.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
@@ -29,7 +31,7 @@ class SplitBy(StrEnum):
 def train(
     database: Database = None,
     artifacts_dir: ArtifactsDir = Path("var/artifacts"),
-    encoder: EncoderSpec = "lsa",
+    encoder: EncoderSpec = DEFAULT_ENCODER,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     promote: Annotated[bool, typer.Option(help="Let the gate promote the new artifact.")] = True,
     as_json: AsJson = False,
@@ -92,7 +94,7 @@ def evaluate(
     path: Annotated[Path, typer.Argument(help="A long-format folder: questions.csv, models.csv, correctness.*")],
     split: Annotated[SplitBy, typer.Option(help="Use the folder's split column, or a seeded 80/10/10.")] = SplitBy.auto,
     split_seed: Annotated[int, typer.Option(help="Seed of the seeded split and of everything random.")] = 0,
-    encoder: EncoderSpec = "lsa",
+    encoder: EncoderSpec = DEFAULT_ENCODER,
     as_json: AsJson = False,
 ) -> None:
     """Compare the forecaster with the baselines straight from a folder, without a database.

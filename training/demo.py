@@ -26,6 +26,7 @@ from data.demo.question import Question, is_correct
 from data.near_duplicates import group_near_duplicates
 from data.store import set_model
 from router.app import create_app
+from router.encoder import DEFAULT_ENCODER
 from router.loopback import serve_in_thread
 from router.settings import Settings
 from router.simulated.pool import POOL
@@ -42,7 +43,6 @@ from training.train import train
 SOURCE = "demo"
 MARKER = ".embedrouter-demo"
 N_CLIENTS = 8
-ENCODER = "lsa+bundled"
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def learn(console: Console, engine: Engine, questions: Sequence[Question], upstr
 
 
 def fit(
-    console: Console, engine: Engine, artifacts_root: Path, seed: int, encoder_spec: str = ENCODER
+    console: Console, engine: Engine, artifacts_root: Path, seed: int, encoder_spec: str = DEFAULT_ENCODER
 ) -> dict[str, Any]:
     """Train on the stored outcomes and promote; the comparison with the baselines."""
     console.rule("3. Train: on the stored outcomes, with held-out questions to compare on")

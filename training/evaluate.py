@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.importers.long import Splitting, read_folder
+from router.encoder import DEFAULT_ENCODER
 from router.encoder.base import Vectors
 from router.encoder.registry import fit_encoder
 from router.surface import describe
@@ -101,7 +102,7 @@ def evaluate_folder(
     *,
     split: Splitting = "auto",
     seed: int = 0,
-    encoder_spec: str = "lsa",
+    encoder_spec: str = DEFAULT_ENCODER,
     on_progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
     """Compare on a long-format folder, without a database, by its split column where it has one."""

@@ -19,6 +19,7 @@ from data.locks import LOGS, holding, sharing
 from data.queries import JobRow
 from data.splits import group_questions
 from router.artifact import Artifact, read_artifact
+from router.encoder import DEFAULT_ENCODER
 from router.errors import ArtifactFormatError
 from training.dataset import Correctness
 from training.errors import TrainingError
@@ -26,7 +27,6 @@ from training.gate import champion_folder, promote_through_gate
 from training.train import train
 
 RETRAIN = "retrain"
-DEFAULT_ENCODER = "lsa"
 Progress = Callable[[str], None]
 
 

@@ -19,6 +19,7 @@ from data.splits import group_questions
 from router.abstention import Abstention
 from router.artifact import Artifact, Manifest, write_artifact
 from router.costs import Costs
+from router.encoder import DEFAULT_ENCODER
 from router.encoder.base import Encoder
 from router.encoder.registry import fit_encoder
 from router.logged import LoggedQuestions
@@ -48,7 +49,7 @@ def train(
     engine: Engine,
     artifacts_root: Path,
     *,
-    encoder_spec: str = "lsa",
+    encoder_spec: str = DEFAULT_ENCODER,
     seed: int = 0,
     on_progress: Progress = lambda _: None,
 ) -> Trained:

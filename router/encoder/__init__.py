@@ -1,1 +1,3 @@
 """Encoders: prompts in, question vectors out."""
+
+DEFAULT_ENCODER = "lsa+bundled"

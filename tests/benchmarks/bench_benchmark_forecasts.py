@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from data.importers.long import read_folder
+from router.encoder import DEFAULT_ENCODER
 from router.encoder.base import Encoder, Vectors
 from router.encoder.registry import fit_encoder
 from router.surface import describe
@@ -181,7 +182,7 @@ def leave_out(benchmark: str) -> LeftOut:
     """Encode anew without a benchmark, once for all that is fitted without it."""
     data = _BENCH[0].data
     rest = data.rows(np.flatnonzero(data.benchmarks != benchmark))
-    encoder = fit_encoder("lsa", [rest.prompts[row] for row in rest.part("train")])
+    encoder = fit_encoder(DEFAULT_ENCODER, [rest.prompts[row] for row in rest.part("train")])
     return LeftOut(rest, encoder, encoder.encode(rest.prompts), describe(rest.prompts))
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from data.importers.long import read_folder
+from router.encoder import DEFAULT_ENCODER
 from router.encoder.registry import fit_encoder
 from router.scorer import Forecast
 from router.surface import describe
@@ -40,7 +41,7 @@ def run(path: Path, quick: bool = False, on: str = "test") -> dict[str, Any]:
     if on == "val":
         data = data.rows(np.flatnonzero(data.split != "test"))
         data = replace(data, split=np.where(data.split == "val", "test", "train"))
-    encoder = fit_encoder("lsa", [data.prompts[row] for row in data.part("train")])
+    encoder = fit_encoder(DEFAULT_ENCODER, [data.prompts[row] for row in data.part("train")])
     vectors, surface = encoder.encode(data.prompts), describe(data.prompts)
     fitted = fit_scorer(hide_test(data), vectors)
     scorer = fitted.scorer

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from data.importers.long import read_folder
 from data.near_duplicates import SIMILARITY, WORDS_PER_SHINGLE, group_near_duplicates
+from router.encoder import DEFAULT_ENCODER
 from router.encoder.base import Vectors
 from router.encoder.registry import fit_encoder
 from tests.benchmarks.paired import TestLosses
@@ -135,7 +136,7 @@ def run(path: Path, quick: bool = False) -> dict[str, Any]:
     if quick:
         chosen = np.sort(np.random.default_rng(0).permutation(data.n_questions)[:QUICK_QUESTIONS])
         data = data.rows(chosen)
-    encoder = fit_encoder("lsa", [data.prompts[row] for row in data.part("train")])
+    encoder = fit_encoder(DEFAULT_ENCODER, [data.prompts[row] for row in data.part("train")])
     found = {}
     for control in controls(data, encoder.encode(data.prompts)):
         found[control.name] = judge(control)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.importers.long import read_folder
+from router.encoder import DEFAULT_ENCODER
 from router.encoder.base import Vectors
 from router.encoder.registry import fit_encoder
 from router.surface import describe
@@ -81,7 +82,7 @@ def cross_validate(data: Correctness, methods: Mapping[str, Method], seed: int =
         split = np.where(held_out, "test", np.where(eighth == 0, "val", "train"))
         label = np.where(held_out[:, None], np.float32(np.nan), data.label)
         visible = replace(data, label=label, split=split)
-        encoder = fit_encoder("lsa", [data.prompts[row] for row in visible.part("train")])
+        encoder = fit_encoder(DEFAULT_ENCODER, [data.prompts[row] for row in visible.part("train")])
         vectors = encoder.encode(data.prompts)
         for name, method in methods.items():
             forecasts[name][held_out] = method(visible, vectors, seed)[held_out]

@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 
 from data.importers.long import read_folder
+from router.encoder import DEFAULT_ENCODER
 from router.encoder.registry import fit_encoder
 from tests.benchmarks import (
     bench_benchmark_forecasts,
@@ -43,7 +44,7 @@ MEASURES = ("nll", "auc", "auc_within_question", "routing_accuracy")
 def comparison(path: Path, quick: bool = False) -> dict[str, Any]:
     """Fit the default and everything it is compared with; quick: without the tuned reference."""
     data = Correctness.from_log(read_folder(path))
-    encoder = fit_encoder("lsa", [data.prompts[row] for row in data.part("train")])
+    encoder = fit_encoder(DEFAULT_ENCODER, [data.prompts[row] for row in data.part("train")])
     methods = {**ALL_BASELINES, "biased_mf": biased_mf}
     if not quick:
         methods["embedllm_mf_tuned"] = embedllm_mf_tuned

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from data.importers.long import read_folder
+from router.encoder import DEFAULT_ENCODER
 from router.encoder.registry import fit_encoder
 from tests.benchmarks.paired import TestLosses
 from training.dataset import Correctness
@@ -68,7 +69,7 @@ def run(path: Path, quick: bool = False, seed: int = 0) -> dict[str, Any]:
     for point in points(data, QUESTIONS[:2] if quick else QUESTIONS, SHARES[:2] if quick else SHARES, seed):
         visible = hide_test(point.data)
         test = visible.part("test")
-        encoder = fit_encoder("lsa", [visible.prompts[row] for row in visible.part("train")])
+        encoder = fit_encoder(DEFAULT_ENCODER, [visible.prompts[row] for row in visible.part("train")])
         vectors = encoder.encode(visible.prompts)
         loss, seconds = {}, {}
         for name in METHODS:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from data.importers.long import read_folder
+from router.encoder import DEFAULT_ENCODER
 from router.encoder.base import Vectors
 from router.encoder.registry import fit_encoder
 from router.scorer import Z90, Scorer
@@ -117,7 +118,7 @@ def run(
         data = data.rows(np.flatnonzero(data.split != "test"))
         data = replace(data, split=np.where(data.split == "val", "test", data.split))
     with threadpool_limits(1):
-        vectors = fit_encoder("lsa", [data.prompts[row] for row in data.part("train")]).encode(data.prompts)
+        vectors = fit_encoder(DEFAULT_ENCODER, [data.prompts[row] for row in data.part("train")]).encode(data.prompts)
         like = fit_scorer(data, vectors, seed, plan.fit)
     columns = _spread(np.arange(data.n_models), plan.n_models)
     retrained = frozenset(_spread(columns, plan.n_retrained).tolist())
