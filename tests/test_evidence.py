@@ -1,6 +1,8 @@
 """Evidence: the labelled questions nearest to a prompt, exactly, with each model's record on them."""
 
+import asyncio
 import json
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from router.artifact import Artifact
 from router.evidence import Evidence, build_evidence, load_evidence, save_evidence
 from router.evidence_index import read_evidence
 from router.evidence_search import Exact
+from router.service import Service
 from tests.serving import A_POEM, A_SUM, POEMS, SUMS, Gateway, entry, planted_artifact, register, run_gateway, settings
 from tests.upstreams import run_upstream
 
@@ -250,6 +253,27 @@ def test_evidence_explains_choices_on_every_way(gateway: Gateway, artifact: Arti
     comment, _, rest = streamed.partition("\n\n")
     assert json.loads(comment.removeprefix(": embedrouter "))["model"] == "calculator"
     assert rest == ask(gateway, "/chat/completions", A_SUM, stream=True).text
+
+
+@pytest.mark.parametrize("fault", ["it raises", "it hangs"])
+def test_an_answer_outlives_its_explanation(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    async def broken(*_: object) -> dict[str, object]:
+        if fault == "it hangs":
+            await asyncio.Event().wait()
+        raise RuntimeError(fault)
+
+    plain = [ask(gateway, "/chat/completions", A_SUM, stream=stream) for stream in (False, True)]
+    monkeypatch.setattr(Service, "evidence", broken)
+    monkeypatch.setattr("router.api.answering.EXPLAIN_S", 0.1 if fault == "it hangs" else 60.0)
+    with caplog.at_level(logging.ERROR, "router.api.answering"):
+        whole = ask(gateway, "/chat/completions", A_SUM, debug="true").json()
+        comment, _, rest = ask(gateway, "/chat/completions", A_SUM, debug="true", stream=True).text.partition("\n\n")
+    for note in (whole.pop("embedrouter"), json.loads(comment.removeprefix(": embedrouter "))):
+        assert note.keys() == {"note"}
+    assert (whole, rest) == (plain[0].json(), plain[1].text)
+    assert [record.exc_info is not None for record in caplog.records] == [True, True]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -14,9 +15,13 @@ from router.api.wire import Json, headers_of, latin1, prompt_request, service_of
 from router.endpoints import Endpoint
 from router.service import CLIENT_CLOSED_STATUS, AnswerStream
 from router.sse import COMMENT
+from router.until import until
+
+logger = logging.getLogger(__name__)
 
 DEBUG = "x-embedrouter-debug"
 GRACE_S = 0.02
+EXPLAIN_S = 5.0  # an answer that is there waits no longer for its explanation
 Explain = Callable[[], Awaitable[dict[str, object]]]
 
 
@@ -30,12 +35,23 @@ async def answer(request: Request, endpoint: Endpoint) -> Response:
     except ClientLeftError:
         return Response(status_code=CLIENT_CLOSED_STATUS)
     debug = headers_of(request).get(DEBUG) == "true"
+    explain = partial(service.explain_answer, answered.decision) if debug else None
     if isinstance(answered, AnswerStream):
-        explain = partial(service.explain_answer, answered.decision) if debug else None
         return EventStream(answered, settings_of(request).timeouts.keep_alive_s, explain)
-    if debug:
-        answered.body["embedrouter"] = await service.explain_answer(answered.decision)
+    if explain is not None:
+        answered.body["embedrouter"] = await explained(explain)
     return Json(answered.body, answered.status, latin1(answered.headers))
+
+
+async def explained(explain: Explain) -> dict[str, object]:
+    """What explains an answer, or a note that nothing does: the answer itself is paid for and must not be lost."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with until(loop, loop.time() + EXPLAIN_S):
+            return await explain()
+    except Exception:
+        logger.exception("an answer could not be explained")
+        return {"note": f"no explanation: it failed or took longer than {EXPLAIN_S:g} s; the router's log says which"}
 
 
 class EventStream(Response):
@@ -71,8 +87,8 @@ class EventStream(Response):
             async with leaving_cancels(receive):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 if self._explain is not None:  # in a comment, which every client skips
-                    explained = json.dumps(await self._explain(), separators=(",", ":"))
-                    await send_event(f": embedrouter {explained}\n\n".encode())
+                    comment = json.dumps(await explained(self._explain), separators=(",", ":"))
+                    await send_event(f": embedrouter {comment}\n\n".encode())
                 async for event in self._answer.events():
                     await send_event(event)
                 silence.cancel()
