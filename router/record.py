@@ -3,7 +3,8 @@
 An answer never waits for a record: it goes into a bounded queue. Every flush interval one thread puts what stands there
 on the disk (`router.spool`), and another writes it from there to SQL, by its id at most once, for as long as it takes.
 A process that is killed loses what the last flush interval brought, and nothing else: the next one that starts on the
-same disk adopts the rest. Where the queue or the disk is full, records are dropped, counted and logged.
+same disk adopts the rest. Where the queue or the disk is full, records are dropped, counted and logged. Feedback may come
+before its decision, which a stream or another process still has: it is looked after for a minute, then set aside.
 """
 
 import logging
@@ -19,7 +20,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
 from data.errors import DatabaseError
-from data.feedback import NewFeedback, add_feedback
+from data.feedback import NewFeedback, Status, add_feedback
 from data.store import add_decisions
 from router.decision import Decision
 from router.settings import Recording
@@ -35,13 +36,14 @@ ADOPT_EVERY_S = 10.0
 DATATYPE_MISMATCH = "42804"  # PostgreSQL files it under syntax errors
 FIRST_RETRY_S, MAX_RETRY_S = 0.5, 5.0
 UNREADABLE_S = 30.0  # until a segment that cannot be read is tried again
+FIRST_LOOK_S, N_LOOKS = 0.5, 7  # for a decision that feedback is on, each wait twice the one before: a minute in all
 SHUTDOWN_S = 10.0
 
 
 class Recorder:
     """A queue, a spool on disk, and the threads that empty the one into the other and that into SQL.
 
-    `n_written` and `n_dropped` count since the start; `n_spooled` is how many records wait for the database now.
+    `n_written` and `n_dropped` count since the start; `n_spooled` is how many records are on their way to SQL now.
     """
 
     def __init__(
@@ -230,42 +232,56 @@ class Recorder:
             self._unreadable.add(segment.path)
             self._put_back(segment, UNREADABLE_S)
             return True
+        early: list[Record] = []
         try:
             for start in range(0, len(records), BATCH_SIZE):
-                self._write_batch(records[start : start + BATCH_SIZE])
+                early += self._write_batch(records[start : start + BATCH_SIZE])
         except (SQLAlchemyError, DatabaseError) as error:
             cause = type(getattr(error, "orig", None) or error).__name__  # its text would hold the rows
             logger.warning("%d records wait for the database: %s", self.n_spooled, cause)
             self._database_answers = False
             return False
         self._database_answers = True
+        if early and (segment.n_looks < N_LOOKS or self._stopping.is_set()):  # its file stays: a restart loses none
+            rest = replace(segment, n_records=len(early), records=early, n_looks=segment.n_looks + 1)
+            self._put_back(rest, FIRST_LOOK_S * 2**segment.n_looks)
+            return True
+        for record in early:
+            self._refuse(record, "its decision is unknown")
         self._spool.remove(segment)
         return True
 
-    def _write_batch(self, records: Sequence[Record]) -> None:
-        """Write records to SQL; SQLAlchemyError where the database does not answer. One it refuses is set aside."""
+    def _write_batch(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Write records to SQL, and return the feedback that came before its decision.
+
+        SQLAlchemyError where the database does not answer. A record that it refuses is set aside.
+        """
         decisions = [record.row for record in records if record.kind == DECISION]
+        feedback = [record for record in records if record.kind == FEEDBACK]
         try:
             add_decisions(self._engine, decisions)
-            for record in records:
-                if record.kind == FEEDBACK:
-                    self._write_feedback(record)
+            statuses = [self._add_feedback(record) for record in feedback]
         except Exception as error:
             if _away(error):
                 raise
             if len(records) == 1:
-                self._drop(1, f"the database refuses it ({type(error).__name__})")
-                self._spool.refuse(records[0], type(error).__name__)
-                return
-            for record in records:  # keep one refused row from taking its batch with it
-                self._write_batch([record])
-        else:
-            self.n_written += len(records)
+                self._refuse(records[0], f"the database refuses it ({type(error).__name__})")
+                return []
+            # keep one refused row from taking its batch with it
+            return [early for record in records for early in self._write_batch([record])]
+        early = [record for record, status in zip(feedback, statuses, strict=True) if status == "unknown"]
+        conflicting = [record for record, status in zip(feedback, statuses, strict=True) if status == "conflicting"]
+        for record in conflicting:
+            self._refuse(record, "its source said something else before")
+        self.n_written += len(records) - len(early) - len(conflicting)
+        return early
 
-    def _write_feedback(self, record: Record) -> None:
-        received = add_feedback(self._engine, NewFeedback(**record.row))  # type: ignore[arg-type]
-        if received.status in ("unknown", "conflicting"):
-            self._spool.refuse(record, f"its decision is {received.status}")
+    def _add_feedback(self, record: Record) -> Status:
+        return add_feedback(self._engine, NewFeedback(**record.row)).status  # type: ignore[arg-type]
+
+    def _refuse(self, record: Record, why: str) -> None:
+        self._drop(1, why)
+        self._spool.refuse(record, why)
 
     def _drop(self, n_records: int, why: str) -> None:
         self.n_dropped += n_records

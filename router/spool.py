@@ -53,6 +53,7 @@ class Segment:
     path: Path | None
     records: Sequence[Record] | None = None
     n_bytes: int = 0  # on the disk
+    n_looks: int = 0  # that were in vain, for decisions that its feedback is on
 
 
 class Spool:

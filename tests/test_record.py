@@ -14,8 +14,11 @@ import pytest
 from sqlalchemy import Engine, text
 
 from data.database import ready_engine
+from data.feedback import NewFeedback
 from data.observations import prompt_sha256
 from data.queries import decisions
+from data.store import add_decisions
+from data.tables import utc_now
 from router import record
 from router.decision import Decision, Option
 from router.errors import Attempt
@@ -46,7 +49,7 @@ def decision(request_id: str = "r") -> Decision:
     return made
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
@@ -218,6 +221,88 @@ def test_a_segment_that_cannot_be_read_keeps_no_other_waiting_and_is_written_onc
     assert {row["id"] for row in decisions(engine)} > {one.id for one in made}
     assert caplog.text.count("cannot be read") == 1
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+# Feedback that comes before its decision
+
+
+def feedback(made: Decision, *, correct: bool = True) -> NewFeedback:
+    return NewFeedback(made.id, correct=correct, created_at=utc_now())
+
+
+def n_feedback(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return int(connection.execute(text("SELECT count(*) FROM feedback")).scalar_one())
+
+
+def refused(folder: Path) -> list[Record]:
+    path = folder / "spool" / "refused.jsonl"
+    return [Record.from_line(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_feedback_before_its_decision_waits_for_it_and_keeps_no_other_waiting(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "FIRST_LOOK_S", 0.02)
+    monkeypatch.setattr(record, "N_LOOKS", 12)
+    streaming, of_another_worker = decision(), decision()
+    recorder = Recorder(engine, QUICK, tmp_path)
+    recorder.start()
+    for made in (streaming, of_another_worker):
+        recorder.give(feedback(made))
+    recorder.record(decision())
+    until(lambda: recorder.n_written == 1 and recorder.n_spooled == 2)
+    assert not recorder.is_behind
+    recorder.record(streaming)
+    add_decisions(engine, [of_another_worker.as_row()])
+    until(lambda: recorder.n_spooled == 0 and recorder.n_written == 4, 60)
+    recorder.stop()
+    assert (n_feedback(engine), recorder.n_dropped, refused(tmp_path)) == (2, 0, [])
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+@pytest.mark.parametrize("n_looks", [0, 7])
+def test_feedback_that_waits_for_its_decision_outlives_its_process(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_looks: int
+) -> None:
+    monkeypatch.setattr(record, "N_LOOKS", n_looks)  # the last look of a process that ends is not the last of all
+    made = decision()
+    recorder = Recorder(engine, Recording(flush_interval_s=60), tmp_path)
+    recorder.start()
+    recorder.give(feedback(made))
+    recorder.stop()
+    assert (recorder.n_spooled, recorder.n_written, refused(tmp_path)) == (1, 0, [])
+    add_decisions(engine, [made.as_row()])
+    after = Recorder(engine, QUICK, tmp_path)
+    after.start()
+    until(lambda: after.n_written == 1)
+    after.stop()
+    assert n_feedback(engine) == 1
+
+
+def test_feedback_is_looked_after_for_about_a_minute() -> None:
+    assert sum(record.FIRST_LOOK_S * 2**n for n in range(record.N_LOOKS)) == pytest.approx(60, rel=0.1)
+
+
+def test_feedback_without_a_decision_is_set_aside_at_last_and_never_counts_as_written(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "FIRST_LOOK_S", 0.01)
+    monkeypatch.setattr(record, "N_LOOKS", 2)
+    made, forgotten = decision(), decision()
+    recorder = Recorder(engine, QUICK, tmp_path)
+    recorder.start()
+    recorder.record(made)
+    said = [feedback(made), feedback(forgotten), feedback(made, correct=False)]
+    for one in said:
+        recorder.give(one)
+    until(lambda: recorder.n_dropped == 2 and recorder.n_spooled == 0)
+    recorder.stop()
+    assert (recorder.n_written, n_feedback(engine)) == (2, 1)
+    assert {(one.row["decision_id"], one.row["correct"]) for one in refused(tmp_path)} == {
+        (forgotten.id, True),
+        (made.id, False),
+    }
 
 
 def test_what_the_database_does_not_take_before_the_end_stays_on_the_disk(engine: Engine, tmp_path: Path) -> None:
