@@ -29,6 +29,7 @@ from tests.planted import planted_log
 from tests.stored import store_log
 from tests.tiny_llama import N_TOKENS, tiny_llama
 from training.llm2vec.checkpoint_folders import export, make_bidirectional
+from training.llm2vec.recipe import Shape
 from training.llm2vec.tokenizer import train_tokenizer
 from training.train import read_correctness, train
 from training.vectors import question_vectors
@@ -57,6 +58,13 @@ def test_it_is_small_says_what_it_is_and_reads_both_ways(bundled: BundledEncoder
     assert vectors.shape == (40, bundled.dim)
     assert furthest(vectors, transformers_own.encode(PROMPTS)) < 1e-4
     assert furthest(vectors, np.vstack([bundled.encode([prompt]) for prompt in PROMPTS])) < 1e-4
+
+
+def test_it_is_as_large_as_the_recipe_makes_one() -> None:
+    config, shape = json.loads((FOLDER / "config.json").read_text(encoding="utf-8")), Shape()
+    said = [config[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")]
+    assert said == [shape.hidden, shape.layers, shape.heads, shape.feed_forward]
+    assert config["vocab_size"] == shape.n_tokens
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
