@@ -3,8 +3,10 @@
 An answer never waits for a record: it goes into a bounded queue. Every flush interval one thread puts what stands there
 on the disk (`router.spool`), and another writes it from there to SQL, by its id at most once, for as long as it takes.
 A process that is killed loses what the last flush interval brought, and nothing else: the next one that starts on the
-same disk adopts the rest. Where the queue or the disk is full, records are dropped, counted and logged. Feedback may come
-before its decision, which a stream or another process still has: it is looked after for a minute, then set aside.
+same disk adopts the rest. Where the queue or the disk is full, records are dropped, counted and logged.
+
+Feedback may come before its decision, which a stream or another process still has: it waits for a minute before it is
+set aside.
 """
 
 import logging
