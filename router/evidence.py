@@ -5,9 +5,11 @@ An index is built from the logs and the champion's encoder and kept in one file 
 """
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from data.log import CorrectnessLog
 from router.encoder.base import Encoder
 from router.evidence_search import EXTRA, Approximate, Exact, approximate, faiss_installed
 from router.ids import new_id
+from router.spool import hold
 
 FORMAT_VERSION = 2
 MAX_QUESTIONS = 200_000  # what is searched exactly within a few tens of milliseconds
@@ -195,12 +198,28 @@ def save_evidence(evidence: Evidence, path: Path) -> None:
         arrays["faiss"] = evidence.search.as_bytes()
     # not in the header, which may not be larger than 100 MB
     arrays["words"] = np.frombuffer(json.dumps(words).encode(), dtype=np.uint8)
-    draft = path.with_name(f".{path.name}-{new_id()}")
+    _clear_drafts(path)
+    folder = path.with_name(f".{path.name}-{new_id()}")  # of its own: a process that is killed leaves more than a draft
+    folder.mkdir()
+    lock = hold(folder)
     try:
-        save_file(arrays, draft, {"format_version": str(FORMAT_VERSION)})
-        draft.replace(path)
+        save_file(arrays, folder / path.name, {"format_version": str(FORMAT_VERSION)})
+        (folder / path.name).replace(path)
     finally:
-        draft.unlink(missing_ok=True)
+        _remove(folder, lock)
+
+
+def _clear_drafts(path: Path) -> None:
+    """Remove what processes left that were killed while they saved."""
+    for folder in path.parent.glob(f".{path.name}-*/"):
+        if (lock := hold(folder)) is not None:
+            _remove(folder, lock)
+
+
+def _remove(folder: Path, lock: Connection | None) -> None:
+    if lock is not None:
+        lock.close()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def load_evidence(path: Path, encoder_fingerprint: str) -> Evidence | None:

@@ -49,8 +49,9 @@ class EvidenceIndex:
 
     def stop(self) -> None:
         self._stopping.set()
-        if self._building is not None:
-            self._building.terminate()
+        building = self._building  # the thread may forget it at any time
+        if building is not None:
+            building.terminate()
         self._thread.join(10)
 
     def fitting(self, artifact: Artifact) -> Evidence | None:

@@ -97,7 +97,7 @@ class Spool:
         """Take over the segments of processes that have ended, the oldest first."""
         segments: list[Segment] = []
         for folder in self._folders():
-            if folder not in self._locks and (lock := _hold(folder)) is not None:
+            if folder not in self._locks and (lock := hold(folder)) is not None:
                 self._locks[folder] = lock
                 try:
                     found = [_look_at(path) for path in _segments(folder)]
@@ -155,7 +155,7 @@ class Spool:
         if folder in self._locks:
             return folder
         folder.mkdir(parents=True, exist_ok=True)
-        lock = _hold(folder)
+        lock = hold(folder)
         if lock is None:  # another process took it for a dead one's, before it was locked
             self._name = new_id()
             raise OSError(f"the spool's folder {folder} cannot be locked")
@@ -195,7 +195,7 @@ class Spool:
             logger.error("%s, and lost: %s takes nothing (%s)", why, path, error.strerror)
 
 
-def _hold(folder: Path) -> sqlite3.Connection | None:
+def hold(folder: Path) -> sqlite3.Connection | None:
     """Lock a folder for as long as this process lives; none where another holds it."""
     connection = None
     try:

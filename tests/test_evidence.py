@@ -3,10 +3,13 @@
 import asyncio
 import json
 import logging
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -23,9 +26,10 @@ from data.store import add_questions, ensure_models, record_outcomes
 from embedrouter import app
 from router.artifact import Artifact
 from router.evidence import Evidence, build_evidence, load_evidence, save_evidence
-from router.evidence_index import read_evidence
+from router.evidence_index import EvidenceIndex, read_evidence
 from router.evidence_search import Exact
 from router.service import Service
+from router.spool import hold
 from tests.serving import A_POEM, A_SUM, POEMS, SUMS, Gateway, entry, planted_artifact, register, run_gateway, settings
 from tests.upstreams import run_upstream
 
@@ -188,6 +192,60 @@ def test_an_index_comes_back_from_its_file_for_its_encoder_only(
     (tmp_path / "kept.safetensors").write_bytes(b"half of a file")
     assert load_evidence(tmp_path / "kept.safetensors", artifact.encoder.fingerprint) is None
     assert [path.name for path in tmp_path.glob(".kept*")] == []
+
+
+KILLED_WHILE_IT_SAVES = """
+import os, signal, sys
+from pathlib import Path
+from router import evidence
+from tests.test_evidence import index
+
+def save_file(arrays, path, metadata):
+    Path(path).with_name(".tmpAbC123").write_bytes(b"half of it")  # safetensors writes beside what it will be
+    os.kill(os.getpid(), signal.SIGKILL)
+
+evidence.save_file = save_file
+evidence.save_evidence(index([[1.0, 0.0]]), Path(sys.argv[1]))
+"""
+
+
+def test_what_a_process_leaves_that_is_killed_while_it_saves_goes_with_the_next_save(tmp_path: Path) -> None:
+    path = tmp_path / "evidence.safetensors"
+    command = [sys.executable, "-c", KILLED_WHILE_IT_SAVES, str(path)]
+    assert subprocess.run(command, cwd=Path(__file__).parents[1], timeout=120).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.rglob(".tmp*"))) == 1
+    save_evidence(index([[1.0, 0.0]]), path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_another_process_still_saves_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "evidence.safetensors"
+    saving = tmp_path / ".evidence.safetensors-another"
+    saving.mkdir()
+    lock = hold(saving)
+    assert lock is not None
+    save_evidence(index([[1.0, 0.0]]), path)
+    assert sorted(tmp_path.iterdir()) == [saving, path]
+    lock.close()
+    save_evidence(index([[1.0, 0.0]]), path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_stopping_while_the_build_ends_is_no_error(logs: Engine, tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait(60)
+    looks = iter([ended])
+
+    class Ending(EvidenceIndex):
+        """Its thread forgets the process as soon as it was looked at."""
+
+        def __getattribute__(self, name: str) -> object:
+            return next(looks, None) if name == "_building" else super().__getattribute__(name)
+
+    without_champion: Any = SimpleNamespace(current=SimpleNamespace(artifact=None))
+    stopping = Ending(logs, without_champion, tmp_path, max_questions=10)
+    stopping.start()
+    stopping.stop()
 
 
 @pytest.fixture
