@@ -1,6 +1,6 @@
-"""What one event of a stream means: nothing yet, content, the end, or a failure."""
+"""What the events of a stream mean: nothing yet, content, the end, or a failure."""
 
-from enum import Enum, auto
+from collections.abc import Mapping
 
 from data.fast_json import read_object
 from router.endpoints import Endpoint
@@ -13,14 +13,6 @@ Chunk = dict[str, object]
 # typed events that only say that an answer is on its way
 _OPENING = frozenset({"response.created", "response.in_progress", "response.queued"})
 _ENDING = frozenset({"response.completed", "response.incomplete"})
-
-
-class Progress(Enum):
-    """How far a stream is. Before its first CONTENT another upstream may still answer instead."""
-
-    NOTHING = auto()
-    CONTENT = auto()
-    FINISHED = auto()
 
 
 def read_chunk(data: bytes, upstream: Upstream) -> Chunk:
@@ -36,25 +28,56 @@ def read_chunk(data: bytes, upstream: Upstream) -> Chunk:
     return chunk
 
 
-def progress_of(chunk: Chunk, endpoint: Endpoint) -> Progress:
-    """What a chunk brings."""
-    if endpoint.typed:
-        kind = chunk.get("type")
-        if not isinstance(kind, str):  # nobody can tell what such an event brings
-            return Progress.NOTHING
-        if kind in _ENDING:
-            return Progress.FINISHED
-        return Progress.NOTHING if kind in _OPENING else Progress.CONTENT
-    choices = chunk.get("choices")
-    if not isinstance(choices, list):
-        return Progress.NOTHING
-    progress = Progress.NOTHING
-    for choice in choices:
-        if not isinstance(choice, dict):
-            continue
-        if choice.get("finish_reason"):
-            return Progress.FINISHED
-        delta = choice.get("delta")
-        if choice.get("text") or (isinstance(delta, dict) and any(v for k, v in delta.items() if k != "role")):
-            progress = Progress.CONTENT
-    return progress
+def n_choices(body: Mapping[str, object]) -> int:
+    """How many choices a request asks for: `n` for each of its prompts."""
+    n, prompts = body.get("n"), body.get("prompt")
+    n = n if isinstance(n, int) else 1
+    if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int):  # numbers are one prompt's tokens
+        n *= len(prompts)
+    return max(n, 1)
+
+
+class Course:
+    """How far an answer is that comes in chunks: which of its choices have begun, and which are finished."""
+
+    __slots__ = ("_finished", "_open", "_typed")
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._typed = endpoint.typed
+        self._open: set[int] = set()
+        self._finished: set[int] = set()
+
+    def is_finished(self, n: int = 1) -> bool:
+        """Whether every choice that began is finished, and at least n are."""
+        return not self._open and len(self._finished) >= n
+
+    def note(self, chunk: Chunk) -> bool:
+        """Follow one chunk; whether it brings content or an end. Until then another upstream may still answer."""
+        if self._typed:
+            kind = chunk.get("type")
+            if not isinstance(kind, str):  # nobody can tell what such an event brings
+                return False
+            if kind in _ENDING:
+                self._finished.add(0)
+            return kind not in _OPENING
+        choices = chunk.get("choices")
+        if not isinstance(choices, list):
+            return False
+        brings = False
+        for choice in choices:
+            if not isinstance(choice, dict):
+                continue
+            index = choice.get("index")
+            if not isinstance(index, int):
+                index = 0
+            if choice.get("finish_reason"):
+                self._finished.add(index)
+                self._open.discard(index)
+                brings = True
+                continue
+            if index not in self._finished:  # some say more of a finished one, as what a filter thinks of it
+                self._open.add(index)
+            delta = choice.get("delta")
+            if choice.get("text") or (isinstance(delta, dict) and any(v for k, v in delta.items() if k != "role")):
+                brings = True
+        return brings

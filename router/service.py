@@ -13,6 +13,7 @@ from typing import NamedTuple
 from router.asking import CLIENT_CLOSED, CLIENT_FAULT, Asker
 from router.champion import ChampionWatch
 from router.choice import ENCODER_FAILED, bounded, choose, explain, forecast, named_entry
+from router.chunks import n_choices
 from router.decision import Decision, Option
 from router.eligibility import eligible
 from router.errors import (
@@ -62,6 +63,7 @@ class AnswerStream:
         self._upstream = decision.answered.entry.upstream
         self._relay = relay_for(request, decision.answered.entry.name)
         self._stream = stream
+        stream.n_choices = n_choices(request.body)
         self._recorder = recorder
         self._observed = observed
 

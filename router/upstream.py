@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from data.fast_json import read_object
-from router.chunks import Chunk, Progress, progress_of, read_chunk
+from router.chunks import Chunk, Course, read_chunk
 from router.endpoints import Endpoint
 from router.errors import UpstreamError
 from router.pool import Upstream
@@ -35,6 +35,8 @@ DONE = b"[DONE]"
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
 DRAIN_S = 0.05
+CLOSING_S = 2.0  # between the end of an answer and what may follow it: its usage, and the word that nothing does
+BROKEN_OFF = frozenset({"reset", "truncated", "between_chunks_timeout", "total_timeout"})
 STALE_S = 0.25  # a round trip to a far upstream, and less than any answer takes
 MAX_REPLY_BYTES = 64 * 1024 * 1024  # far more than any completion; without an end, it would fill the memory
 MAX_HELD = 1000  # chunks before the first content
@@ -55,7 +57,7 @@ class ReplyStream:
     """A streamed answer whose first content has arrived.
 
     Iterating gives each chunk, or None for a comment; it ends where the answer does and raises UpstreamError where the
-    upstream breaks off. Always `aclose()` it: that ends the call.
+    upstream breaks off before. Always `aclose()` it: that ends the call. `n_choices` is how many were asked for.
     """
 
     def __init__(
@@ -70,14 +72,14 @@ class ReplyStream:
         self._response = response
         self._loop = loop
         self._upstream = upstream
-        self._endpoint = endpoint
         self._between_chunks_s = between_chunks_s
         self._deadline = deadline
         self._parser = EventParser()
         self._events: deque[Event] = deque()
         self._held: deque[Chunk] = deque()
         self._at_end = False
-        self._finished = False
+        self._course = Course(endpoint)
+        self.n_choices = 1
 
     async def until_content(self, due: Due) -> None:
         """Read to the first content and hold what came before it; another upstream may still answer until then."""
@@ -90,7 +92,7 @@ class ReplyStream:
                     continue
                 chunk = self._read(event.data)
                 self._held.append(chunk)
-                if self._note(chunk) is not Progress.NOTHING:
+                if self._course.note(chunk):
                     return
                 if len(self._held) > MAX_HELD:
                     raise UpstreamError("empty", f"{MAX_HELD} chunks of its stream held nothing", status=200)
@@ -103,17 +105,25 @@ class ReplyStream:
             return self._held.popleft()
         try:
             with failures(self._upstream):
-                due = _sooner(self._loop, self._between_chunks_s, "between_chunks_timeout", self._deadline)
+                is_whole = self._course.is_finished(self.n_choices)
+                pause_s = min(self._between_chunks_s, CLOSING_S) if is_whole else self._between_chunks_s
+                due = _sooner(self._loop, pause_s, "between_chunks_timeout", self._deadline)
                 event = await self._event(due)
+                while is_whole and event is not None and event.data is None:  # a comment is nothing to wait on for
+                    event = await self._event(due)
                 if event is not None and event.data is None:
                     return None
                 if event is not None and event.data is not None and event.data != DONE:
                     chunk = self._read(event.data)
-                    self._note(chunk)
+                    self._course.note(chunk)
                     return chunk
-                if event is None and not self._finished:
+                if event is None and not self._course.is_finished():
                     raise UpstreamError("truncated", "its stream ended before the answer did", status=200)
                 await self._drain()
+        except UpstreamError as failure:
+            self._response.close()
+            if failure.code not in BROKEN_OFF or not self._course.is_finished(self.n_choices):
+                raise
         except BaseException:
             self._response.close()
             raise
@@ -137,18 +147,13 @@ class ReplyStream:
         return self._events.popleft()
 
     def _read(self, data: bytes) -> Chunk:
-        if self._at_end and not self._finished and read_object(data) is None:
+        if self._at_end and read_object(data) is None:
             raise UpstreamError("truncated", "its stream ended within an event", status=200)
         return read_chunk(data, self._upstream)
 
-    def _note(self, chunk: Chunk) -> Progress:
-        progress = progress_of(chunk, self._endpoint)
-        self._finished = self._finished or progress is Progress.FINISHED
-        return progress
-
     async def _drain(self) -> None:
         """Read what follows the end, so that the connection can be kept."""
-        with suppress(TimeoutError):
+        with suppress(OSError, aiohttp.ClientError):  # a TimeoutError too
             async with until(self._loop, self._loop.time() + DRAIN_S):
                 while not self._at_end:
                     self._at_end = not await self._response.content.readany()

@@ -184,7 +184,9 @@ def test_a_whole_answer_that_drips_ends_with_the_total_time(bench: Bench) -> Non
     bench.upstream.wait_until_left(n_left + 1)
 
 
-@pytest.mark.parametrize(("fault", "stream"), [("slow", False), ("slow", True), ("stream-no-done", True)])
+@pytest.mark.parametrize(
+    ("fault", "stream"), [("slow", False), ("slow", True), ("stream-no-done", True), ("stream-no-end", True)]
+)
 def test_what_is_only_odd_is_an_answer(bench: Bench, fault: str, stream: bool) -> None:
     seen = bench.ask(fault, stream=stream)
     assert seen.asked == [fault]
@@ -217,6 +219,7 @@ def test_where_nobody_answers_the_client_is_told_not_to_ask_again(
 
 
 def test_no_fault_is_left_out() -> None:
-    tried = {*BEFORE_CONTENT, *STREAM_BEFORE_CONTENT, *MID_STREAM, "slow", "stream-no-done", "status-400", "status-422"}
+    odd = {"slow", "stream-no-done", "stream-no-end"}
+    tried = {*BEFORE_CONTENT, *STREAM_BEFORE_CONTENT, *MID_STREAM, *odd, "status-400", "status-422"}
     elsewhere = {"odd-json", "stream-odd", "endless"}  # what they look like is in the tests of the upstream
     assert tried | elsewhere == {REFUSE, *FAULTS}

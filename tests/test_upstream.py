@@ -4,12 +4,14 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.chunks import n_choices
 from router.endpoints import CHAT
 from router.errors import UpstreamError
 from router.pool import Upstream
@@ -232,6 +234,113 @@ async def test_a_stream_that_breaks_off_raises_after_what_it_gave(
         [chunk async for chunk in stream]
     assert raised.value.code == code
     assert KEY not in str(raised.value)
+
+
+def event(index: int = 0, text: str = "", finish: str | None = None) -> bytes:
+    choice = {"index": index, "delta": {"content": text} if text else {}, "finish_reason": finish}
+    return piece(b"data: " + json.dumps({"id": "x", "choices": [choice]}).encode() + b"\n\n")
+
+
+def piece(content: bytes) -> bytes:
+    return f"{len(content):x}\r\n".encode() + content + b"\r\n"
+
+
+END = piece(b"")
+PATIENT = Timeouts(connect_s=60, first_token_s=60, between_chunks_s=60, total_s=60)
+Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def scripted(script: Script, n_choices: int = 1) -> AsyncIterator[ReplyStream]:
+    """A stream of an upstream in this very event loop, which sends what the script writes."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(len(body(stream=True)))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        try:
+            await script(writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, Upstreams(PATIENT) as client:
+        upstream = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", "m")
+        stream = await client.stream(upstream, CHAT, body(stream=True), client.deadline())
+        assert isinstance(stream, ReplyStream)
+        stream.n_choices = n_choices
+        try:
+            yield stream
+        finally:
+            await stream.aclose()
+
+
+async def test_a_reset_after_the_end_of_an_answer_is_no_failure() -> None:
+    seen = asyncio.Event()
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(event(text="whole") + event(finish="stop"))
+        await seen.wait()
+        writer.transport.abort()
+
+    async with scripted(script) as stream:
+        await anext(stream)
+        await anext(stream)
+        seen.set()
+        assert [chunk async for chunk in stream] == []
+
+
+async def test_a_silence_after_the_end_of_an_answer_is_soon_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.upstream.CLOSING_S", 0.1)
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(event(text="whole") + event(finish="stop"))
+        while True:
+            writer.write(piece(b": still here\n\n"))
+            await asyncio.sleep(0.02)
+
+    async with scripted(script) as stream, asyncio.timeout(30):
+        assert len([chunk async for chunk in stream]) == 2
+
+
+async def test_a_choice_that_is_still_to_come_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.upstream.CLOSING_S", 0.05)
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(event(0, "one") + event(0, finish="stop"))
+        await asyncio.sleep(0.3)
+        writer.write(event(1, "two") + event(1, finish="stop") + END)
+
+    async with scripted(script, n_choices=2) as stream:
+        assert len([chunk async for chunk in stream]) == 4
+
+
+@pytest.mark.parametrize("last", [event(1, "half"), event(0, finish="stop")], ids=["half", "the other again"])
+async def test_a_choice_that_began_and_did_not_finish_is_a_truncated_answer(last: bytes) -> None:
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(event(0, "one") + event(1, "two") + event(0, finish="stop") + last + END)
+
+    async with scripted(script, n_choices=2) as stream:
+        with pytest.raises(UpstreamError) as raised:
+            [chunk async for chunk in stream]
+    assert raised.value.code == "truncated"
+
+
+@pytest.mark.parametrize(
+    ("asked", "n"),
+    [
+        ({}, 1),
+        ({"n": 3}, 3),
+        ({"n": None, "prompt": "a"}, 1),
+        ({"n": 2, "prompt": ["a", "b"]}, 4),
+        ({"prompt": [[1], [2]]}, 2),
+        ({"prompt": [1, 2, 3]}, 1),
+        ({"n": -1}, 1),
+        ({"n": "two", "prompt": []}, 1),
+    ],
+)
+def test_a_request_says_how_many_choices_it_is_to_get(asked: dict[str, object], n: int) -> None:
+    assert n_choices(asked) == n
 
 
 async def test_the_total_time_holds_for_all_phases(server: upstreams.Upstream) -> None:

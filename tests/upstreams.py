@@ -546,6 +546,14 @@ async def _stream_no_done(talk: Talk) -> None:
     await talk.piece(b"")
 
 
+async def _stream_no_end(talk: Talk) -> None:
+    """Fall silent after a finish reason."""
+    talk.start_stream()
+    await talk.event(content="whole")
+    await talk.event(finish_reason="stop")
+    await talk.until_left()
+
+
 async def _stream_odd(talk: Talk) -> None:
     """Legal but odd: a byte order mark, comments, CRLF and CR, an event over two lines, a character cut in half."""
     text = "naïve 中文"
