@@ -4,6 +4,7 @@ One event for each chunk of the upstream, under our names: a constant id, time a
 for those who asked, one error object where the upstream broke off. Tool calls and unknown fields pass as they came.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from data import fast_json
@@ -26,27 +27,25 @@ class Relay(Protocol):
         """The one event that says that the answer broke off."""
 
 
-def relay_for(request: PromptRequest, model: str) -> Relay:
-    """A relay for one answer, whose model the client knows under this name."""
-    return TypedRelay(model) if request.endpoint.typed else ChoiceRelay(request, model)
+def relay_for(request: PromptRequest, model: str, opening: Sequence[Chunk]) -> Relay:
+    """A relay for one answer, whose model the client knows under this name and of which the first chunks are there."""
+    return TypedRelay(model) if request.endpoint.typed else ChoiceRelay(request, model, opening)
 
 
 class ChoiceRelay:
     """Chunks of `choices`, ended by `[DONE]`: chat completions and completions."""
 
-    def __init__(self, request: PromptRequest, model: str) -> None:
+    def __init__(self, request: PromptRequest, model: str, opening: Sequence[Chunk]) -> None:
         self._model = model
         self._wants_usage = request.wants_usage
         options = request.body.get("stream_options")
         self._usage_always = isinstance(options, dict) and bool(options.get("continuous_usage_stats"))
-        self._id: object = None
-        self._created: object = None
+        self._id = _first_said("id", opening)
+        self._created = _first_said("created", opening)
         self._usage: object = None
         self._last: Chunk = {}
 
     def event(self, chunk: Chunk) -> bytes | None:
-        if not self._last:
-            self._id, self._created = chunk.get("id"), chunk.get("created")
         chunk["model"] = self._model
         if self._id is not None:
             chunk["id"] = self._id
@@ -94,6 +93,12 @@ class TypedRelay:
 
     def failure(self, error: dict[str, object]) -> bytes:
         return _typed({**error, "type": "error", "sequence_number": self._number + 1, "error": error})
+
+
+def _first_said(name: str, opening: Sequence[Chunk]) -> object:
+    """What the first chunk that says anything says; some open with an empty id and no time."""
+    said = [chunk.get(name) for chunk in opening]
+    return next(filter(None, said), said[0])
 
 
 def _event(chunk: Chunk) -> bytes:

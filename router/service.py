@@ -61,7 +61,7 @@ class AnswerStream:
         self.headers = decision.headers()
         self.decision = decision
         self._upstream = decision.answered.entry.upstream
-        self._relay = relay_for(request, decision.answered.entry.name)
+        self._relay = relay_for(request, decision.answered.entry.name, stream.held)
         self._stream = stream
         stream.n_choices = n_choices(request.body)
         self._recorder = recorder

@@ -8,7 +8,7 @@ and an upstream's key never stands in a message.
 import asyncio
 import io
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -96,6 +96,11 @@ class ReplyStream:
                     return
                 if len(self._held) > MAX_HELD:
                     raise UpstreamError("empty", f"{MAX_HELD} chunks of its stream held nothing", status=200)
+
+    @property
+    def held(self) -> Sequence[Chunk]:
+        """The chunks that are there already: at first all up to the first content."""
+        return self._held
 
     def __aiter__(self) -> Self:
         return self

@@ -25,6 +25,7 @@ SOUND |= {
     "small-200",
     "stream-uneven",
     "stream-pauses",
+    "stream-filtered",
     "stream-typeless",
 }  # or tried in other tests
 FAULTS = sorted(BEHAVIOURS.keys() - SOUND)

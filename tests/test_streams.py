@@ -16,7 +16,8 @@ FORECASTS = {"good": (0.9, 0.9)}
 
 @pytest.fixture(scope="module")
 def gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    pool = [entry(name, upstream.url(name)) for name in ("good", "stream-uneven", "stream-odd", "stream-pauses")]
+    models = ("good", "stream-uneven", "stream-odd", "stream-pauses", "stream-filtered")
+    pool = [entry(name, upstream.url(name)) for name in models]
     folder = tmp_path_factory.mktemp("streams")
     with (
         planted_engine(folder, FORECASTS) as engine,
@@ -73,6 +74,12 @@ def test_usage_stands_in_one_last_chunk_and_only_for_who_asked(gateway: Gateway)
 def test_id_time_and_model_are_constant(gateway: Gateway) -> None:
     found = chunks(blocks(gateway, "stream-uneven", stream_options={"include_usage": True}))
     assert {(chunk["id"], chunk["created"], chunk["model"]) for chunk in found} == {("chatcmpl-0", 1, "stream-uneven")}
+
+
+def test_an_empty_id_and_time_give_way_to_the_first_ones(gateway: Gateway) -> None:
+    found = chunks(blocks(gateway, "stream-filtered"))
+    assert [(chunk["id"], chunk["created"]) for chunk in found] == [("chatcmpl-1", 1)] * 3
+    assert found[0]["prompt_filter_results"] == [{}]
 
 
 def test_tool_calls_come_piece_by_piece_as_they_were(gateway: Gateway) -> None:

@@ -554,6 +554,17 @@ async def _stream_no_end(talk: Talk) -> None:
     await talk.until_left()
 
 
+async def _stream_filtered(talk: Talk) -> None:
+    """Say what a filter thinks of the prompt before anything else, as Azure does: without an id or a time."""
+    talk.start_stream()
+    opening = {"id": "", "object": "", "created": 0, "model": "", "choices": [], "prompt_filter_results": [{}]}
+    await talk.piece(b"data: " + json.dumps(opening).encode() + b"\n\n")
+    await talk.event(content="fine")
+    await talk.event(finish_reason="stop")
+    await talk.piece(b"data: [DONE]\n\n")
+    await talk.piece(b"")
+
+
 async def _stream_odd(talk: Talk) -> None:
     """Legal but odd: a byte order mark, comments, CRLF and CR, an event over two lines, a character cut in half."""
     text = "naïve 中文"
