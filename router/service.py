@@ -38,6 +38,7 @@ from router.upstream import ReplyStream, Upstreams
 logger = logging.getLogger(__name__)
 
 N_NEAREST = 5  # labelled questions that explain a choice
+SHUTTING_DOWN = "shutting_down"
 CLIENT_CLOSED_STATUS = 499  # as nginx counts it: no one was left to see a status
 
 
@@ -94,6 +95,14 @@ class AnswerStream:
             self._observed.latencies.add(self._upstream, decision.latency_s)
             if end := relay.end():
                 yield end
+
+    def cut(self) -> bytes:
+        """The last event of an answer that a router which shuts down waits for no longer; none where it had its end."""
+        if self.decision.status:
+            return b""
+        self.decision.close(200, f"stream_{SHUTTING_DOWN}")
+        error = {"message": "the router shuts down: ask again", "type": "server_error", "param": None}
+        return self._relay.failure({**error, "code": SHUTTING_DOWN})
 
     async def aclose(self) -> None:
         """End the upstream's call and record how it went; without an end, it was the client who left."""

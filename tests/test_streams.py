@@ -3,11 +3,15 @@
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 
+from data.queries import decisions
 from tests.serving import A_SUM, Gateway, entry, planted_engine, run_gateway, settings
 from tests.upstreams import USAGE, Upstream
 
@@ -104,3 +108,20 @@ def test_a_silence_is_filled_with_comments(gateway: Gateway) -> None:
     assert any(block.startswith(":") for block in found)
     texts = [chunk["choices"][0]["delta"]["content"] for chunk in chunks(found)]
     assert texts == ["let me ", "think"]
+
+
+def test_a_stream_that_outlasts_the_server_ends_in_one_error_and_is_no_clients_doing(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient = {"timeout_graceful_shutdown": 0}
+    config = uvicorn.Config
+    monkeypatch.setattr("router.loopback.uvicorn.Config", lambda app, **more: config(app, **{**more, **impatient}))
+    with planted_engine(tmp_path, FORECASTS) as engine, ExitStack() as stack:
+        with run_gateway(engine, settings([entry("hangs", upstream.url("stream-hangs"))])) as gateway:
+            url = f"{gateway.base_url}/chat/completions"
+            answer = stack.enter_context(httpx.stream("POST", url, json=body("hangs"), timeout=60))
+            lines = (line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: "))
+            assert json.loads(next(lines))["choices"][0]["delta"]["content"] == "half an "
+        assert [json.loads(line)["error"]["code"] for line in lines] == ["shutting_down"]
+        (row,) = decisions(engine)
+    assert (row["status"], row["error"], row["answered_by"]) == (200, "stream_shutting_down", "hangs")

@@ -83,6 +83,7 @@ class EventStream(Response):
                     await send_event(COMMENT)
 
         silence = asyncio.create_task(keep_alive())
+        last_word = b""
         try:
             async with leaving_cancels(receive):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -95,11 +96,17 @@ class EventStream(Response):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except ClientLeftError:
             pass
+        except asyncio.CancelledError:  # the server's: it has waited long enough
+            last_word = self._answer.cut()
+            raise
         finally:
             silence.cancel()
+            await self._answer.aclose()  # before anything that waits: where the server stops, so does the recorder
+            if last_word:
+                await send_event(last_word)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
             with suppress(asyncio.CancelledError):
                 await silence
-            await self._answer.aclose()
 
 
 class ClientLeftError(Exception):
