@@ -182,8 +182,8 @@ def test_joined_directions_have_their_shares_and_nothing_stays_nothing() -> None
     encoder = JoinedEncoder.fit(PROMPTS)
     lsa = encoder.parts[0].encoder.dim
     vectors = encoder.encode([*PROMPTS, ""])
-    assert np.square(vectors[:-1, :lsa]).sum(axis=1) == pytest.approx(np.full(40, 0.7), abs=1e-5)
-    assert np.square(vectors[:-1, lsa:]).sum(axis=1) == pytest.approx(np.full(40, 0.3), abs=1e-5)
+    assert np.square(vectors[:-1, :lsa]).sum(axis=1) == pytest.approx(np.full(40, 0.5), abs=1e-5)
+    assert np.square(vectors[:-1, lsa:]).sum(axis=1) == pytest.approx(np.full(40, 0.5), abs=1e-5)
     assert not vectors[-1].any()
     part = Part(LsaEncoder.fit(PROMPTS), np.ones(2, dtype=np.float32), 0.25)
     raw = np.array([[4.0, 5.0], [1.0, 1.0], [0.0, 0.0]], dtype=np.float32)

@@ -21,7 +21,7 @@ from router.encoder.bundled import BundledEncoder
 from router.encoder.lsa import LsaEncoder
 from router.errors import EncoderError
 
-BUNDLED_SHARE = 0.3  # of the squared length; by cross-validation on the questions to learn from of two logs
+BUNDLED_SHARE = 0.5  # of the squared length; by cross-validation on the questions to learn from of two logs
 N_CENTRE = 1_000  # training prompts that the centres are the means of
 
 
