@@ -1,7 +1,8 @@
 """The loop that every step of the recipe runs: one optimizer, its checkpoints, its loss curve.
 
 Each step's randomness follows from the seed and the step's number, so that a run that was interrupted and resumed ends
-where an uninterrupted one does. What is learned is the objective's matter.
+where an uninterrupted one does. What is learned is the objective's matter. Several processes that learn together read
+as many batches a step, one each, and the first of them writes.
 """
 
 import csv
@@ -16,8 +17,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from training.errors import TrainingError
 from training.llm2vec.batches import Batch
 from training.llm2vec.objectives import Objective
+from training.llm2vec.ranks import ALONE, Ranks
 
 SAVE_EVERY_S = 300.0
 SMALLEST_SHARE = 0.02  # of the learning rate, at the end
@@ -63,8 +66,12 @@ def run_steps(
     seed: int,
     on_step: OnStep = unseen,
     save_every_s: float = SAVE_EVERY_S,
+    ranks: Ranks = ALONE,
 ) -> list[float]:
-    """Learn in place from where the folder's checkpoint stands; every step's loss, also written to losses.csv."""
+    """Learn in place from where the folder's checkpoint stands; every step's loss, also written to losses.csv.
+
+    A loss is the mean of the ranks'; TrainingError where they find different checkpoints.
+    """
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(
         named.values(), lr=schedule.learning_rate, betas=schedule.betas, weight_decay=schedule.weight_decay
@@ -72,28 +79,34 @@ def run_steps(
     folder.mkdir(parents=True, exist_ok=True)
     losses = _resume(folder, named, optimizer)
     device = next(iter(named.values())).device
+    stands = torch.tensor(len(losses), dtype=torch.float64, device=device)
+    if ranks.mean(stands) != stands:
+        raise TrainingError(f"not all processes see the same checkpoint in {folder}: they must share that folder")
     model.train()
     saved_at = time.monotonic()
     try:
         for step in range(len(losses), schedule.n_steps):
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-            torch.manual_seed(seed * 1_000_003 + step)  # dropout draws from the global one
+            place = step * ranks.size + ranks.rank  # of the batch, counted over all ranks
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + place)
+            torch.manual_seed(seed * 1_000_003 + place)  # dropout draws from the global one
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(step)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                loss = objective(model, batches(step).to(device), generator)
+                loss = objective(model, batches(place).to(device), generator)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            ranks.average(named.values())
             torch.nn.utils.clip_grad_norm_(named.values(), schedule.max_norm)
             optimizer.step()
-            losses.append(float(loss.detach()))
+            losses.append(float(ranks.mean(loss.detach())))
             on_step(len(losses), schedule.n_steps, losses[-1])
-            if time.monotonic() - saved_at > save_every_s:
+            if ranks.is_first and time.monotonic() - saved_at > save_every_s:
                 _save(folder, named, optimizer, losses)
                 saved_at = time.monotonic()
     finally:
         model.eval()
-    _save(folder, named, optimizer, losses)
+    if ranks.is_first:
+        _save(folder, named, optimizer, losses)
     return losses
 
 
