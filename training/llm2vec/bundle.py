@@ -24,6 +24,7 @@ from training.llm2vec.latent import latent_embeddings
 from training.llm2vec.loop import SAVE_EVERY_S, OnStage, no_bars, run_steps
 from training.llm2vec.objectives import Mntp
 from training.llm2vec.outcomes import Answered
+from training.llm2vec.ranks import ALONE, Ranks
 from training.llm2vec.recipe import SERVED_TOKENS, Recipe, Settings, Steps
 from training.llm2vec.similarity import encode_texts
 from training.llm2vec.stages import Evaluation, Run
@@ -49,19 +50,23 @@ def bundle(
     device: str = "cpu",
     on_stage: OnStage = no_bars,
     save_every_s: float = SAVE_EVERY_S,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Make the encoder in `out`; its figures, also written to out/training.json.
 
     answered: questions whose outcomes it learns from at last, if any; out/learned_outcomes.json lists them, and no
-    forecaster is fitted on them. steps: None plans as many as fit into the minutes on this machine. The same steps,
-    texts, outcomes and settings give the same encoder.
+    forecaster is fitted on them. steps: None plans as many as fit into the minutes on this machine. ranks: several
+    processes give the same arguments, and each step reads as many batches. The same steps, texts, outcomes, settings
+    and number of processes give the same encoder.
     """
     settings = settings or Settings()
     work = out / "work"
     corpus = _read_corpus(texts, settings)
     named = _fingerprint(corpus, settings, answered)
     questions = _questions(corpus, len(texts))
-    _start(work, corpus, questions, settings)
+    if ranks.is_first:
+        _start(work, corpus, questions, settings)
+    ranks.wait()
     tokenizer = open_tokenizer(work / "start")
     start = open_model(work / "start", "cpu")
     stages_of = Recipe(
@@ -72,32 +77,37 @@ def bundle(
         settings=settings,
         answered=answered,
     )
-    steps = _planned(work / "plan.json", named, lambda: steps or _plan(work, stages_of, minutes, device))
-    stages = stages_of(steps)
+    planned = _planned(
+        work / "plan.json", named, lambda: steps or _plan(work, stages_of, minutes, device, ranks), ranks
+    )
+    stages = stages_of(planned)
     masking = Mntp(mask_token_of(tokenizer), settings.masked)
     evaluation = Evaluation(corpus.held_out[:N_EVALUATED], masking, "mean", SERVED_TOKENS, pad_token_of(tokenizer))
-    run = Run(work, tokenizer, evaluation, device, settings.seed, on_stage, save_every_s)
+    run = Run(work, tokenizer, evaluation, device, settings.seed, on_stage, save_every_s, ranks)
     last = run.stages(work / "start", stages)
-    model = open_model(last, "cpu")
-    for folder in (last, out):
-        save_learned(folder, answered.hashes if answered else ())
-    dense = None
-    if settings.whitening:
-        dense = _whiten(model, tokenizer, questions, settings)
-    export(model, tokenizer, out, pooling="mean", max_tokens=SERVED_TOKENS, dtype=torch.bfloat16, dense=dense)
-    figures = {
-        "steps": asdict(steps),
-        "settings": asdict(settings),
-        "sources": [
-            {"name": s.name, "licence": s.licence, "n_texts": len(s.texts), "n_characters": s.n_characters}
-            for s in corpus.sources
-        ],
-        "n_questions_with_outcomes": len(answered.prompts) if answered else 0,
-        "n_parameters": sum(parameter.numel() for parameter in model.base_model.parameters()),
-        "stages": run.figures(stages),
-    }
-    (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    return figures
+    if ranks.is_first:
+        model = open_model(last, "cpu")
+        for folder in (last, out):
+            save_learned(folder, answered.hashes if answered else ())
+        dense = None
+        if settings.whitening:
+            dense = _whiten(model, tokenizer, questions, settings)
+        export(model, tokenizer, out, pooling="mean", max_tokens=SERVED_TOKENS, dtype=torch.bfloat16, dense=dense)
+        figures = {
+            "steps": asdict(planned),
+            "settings": asdict(settings),
+            "sources": [
+                {"name": s.name, "licence": s.licence, "n_texts": len(s.texts), "n_characters": s.n_characters}
+                for s in corpus.sources
+            ],
+            "n_questions_with_outcomes": len(answered.prompts) if answered else 0,
+            "n_parameters": sum(parameter.numel() for parameter in model.base_model.parameters()),
+            "stages": run.figures(stages),
+        }
+        (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    ranks.wait()
+    written: dict[str, Any] = json.loads((out / "training.json").read_text(encoding="utf-8"))
+    return written
 
 
 def _read_corpus(texts: Sequence[Path], settings: Settings) -> Corpus:
@@ -157,27 +167,30 @@ def _whiten(model: Any, tokenizer: Any, texts: Sequence[str], settings: Settings
     return whiten(vectors, settings.whitening)
 
 
-def _planned(path: Path, named: str, plan: Callable[[], Steps]) -> Steps:
+def _planned(path: Path, named: str, plan: Callable[[], Steps], ranks: Ranks) -> Steps:
     """What the interrupted run had planned, or a new plan; TrainingError where it was of other texts or settings."""
-    if path.is_file():
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        if saved.pop("of") != named:
-            raise TrainingError(f"{path.parent} was begun with other texts or settings: remove it, or give those again")
-        return Steps(**saved)
-    steps = plan()
-    path.write_text(json.dumps({**asdict(steps), "of": named}) + "\n", encoding="utf-8")
-    return steps
+    if not path.is_file():
+        steps = plan()
+        if ranks.is_first:
+            path.write_text(json.dumps({**asdict(steps), "of": named}) + "\n", encoding="utf-8")
+    ranks.wait()
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    if saved.pop("of") != named:
+        raise TrainingError(f"{path.parent} was begun with other texts or settings: remove it, or give those again")
+    return Steps(**saved)
 
 
-def _plan(work: Path, stages_of: Recipe, minutes: float, device: str) -> Steps:
+def _plan(work: Path, stages_of: Recipe, minutes: float, device: str, ranks: Ranks) -> Steps:
     """Time a few steps of each stage, and plan as many as its share of the minutes holds."""
     planned = {}
     learning = [stage for stage in stages_of(Steps(*[N_TRIAL] * len(SHARES))) if stage.schedule.n_steps]
     unit_s = 60 * minutes / sum(SHARES[stage.name] for stage in learning)
     for stage in learning:
         model = open_model(work / "start", device)
+        folder = work / "trial" / stage.name
+        ranks.wait()  # for those that open it later
         started = time.perf_counter()
-        run_steps(model, stage.objective, stage.batches, stage.schedule, work / "trial" / stage.name, seed=0)
+        run_steps(model, stage.objective, stage.batches, stage.schedule, folder, seed=0, ranks=ranks)
         seconds = (time.perf_counter() - started) / N_TRIAL
         planned[stage.name] = max(1, int(unit_s * SHARES[stage.name] / seconds))
     return Steps(**planned)

@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from training.llm2vec.ranks import Ranks
 
 Text = Annotated[
     list[Path] | None,
@@ -73,11 +76,16 @@ def convert(
     Example:
 
     `embedrouter llm2vec convert /models/Qwen3-0.6B --out encoders/qwen --text logs/ --text notes.txt`
+
+    On several GPUs, each of which reads a batch a step:
+
+    `torchrun --nproc-per-node 4 -m embedrouter llm2vec convert /models/Qwen3-0.6B --out encoders/qwen --text logs/`
     """
     from training.llm2vec.convert import Settings
     from training.llm2vec.convert import convert as run
     from training.llm2vec.outcomes import read_answered
     from training.llm2vec.pairs import read_pairs
+    from training.llm2vec.ranks import joined
 
     settings = Settings(
         pooling=pooling.value,
@@ -93,7 +101,8 @@ def convert(
         lora_rank=0 if full else Settings.lora_rank,
         seed=seed,
     )
-    with _bars() as on_stage:
+    device = _device(device)
+    with joined(device) as ranks, _bars(ranks) as on_stage:
         figures = run(
             base,
             out,
@@ -101,10 +110,12 @@ def convert(
             pairs=read_pairs(pairs) if pairs else (),
             answered=read_answered(logs, logs_share, seed) if logs else None,
             settings=settings,
-            device=_device(device),
+            device=ranks.device(device),
             on_stage=on_stage,
+            ranks=ranks,
         )
-    _show(figures, out, as_json)
+    if ranks.is_first:
+        _show(figures, out, as_json)
 
 
 def bundle(
@@ -137,9 +148,14 @@ def bundle(
     Example:
 
     `embedrouter llm2vec bundle --out encoders/small --text logs/ --minutes 40`
+
+    In several processes, each of which reads a batch a step:
+
+    `torchrun --nproc-per-node 4 -m embedrouter llm2vec bundle --out encoders/small --text logs/ --minutes 40`
     """
     from training.llm2vec.bundle import bundle as run
     from training.llm2vec.outcomes import read_answered
+    from training.llm2vec.ranks import joined
     from training.llm2vec.recipe import Settings, Steps
 
     planned = None
@@ -149,7 +165,8 @@ def bundle(
         if len(numbers) != len(example.split(",")) or not all(number.strip().isdigit() for number in numbers):
             raise typer.BadParameter(f"{steps!r} does not read as {example} does", param_hint="--steps")
         planned = Steps(*(int(number) for number in numbers))
-    with _bars() as on_stage:
+    device = _device(device)
+    with joined(device) as ranks, _bars(ranks) as on_stage:
         figures = run(
             out,
             texts=text or (),
@@ -157,14 +174,19 @@ def bundle(
             minutes=minutes,
             steps=planned,
             settings=Settings(whitening=whitening, seed=seed),
-            device=_device(device),
+            device=ranks.device(device),
             on_stage=on_stage,
+            ranks=ranks,
         )
-    _show(figures, out, as_json)
+    if ranks.is_first:
+        _show(figures, out, as_json)
 
 
 class _bars:  # noqa: N801  # a context manager that reads as a function
-    """Progress bars on stderr, one for each stage."""
+    """Progress bars on stderr, one for each stage; of several processes, the first one's."""
+
+    def __init__(self, ranks: "Ranks") -> None:
+        self._ranks = ranks
 
     def __enter__(self) -> Callable[[str], Callable[[int, int, float], None]]:
         from rich.console import Console
@@ -177,6 +199,7 @@ class _bars:  # noqa: N801  # a context manager that reads as a function
             TextColumn("loss {task.fields[loss]:.3f}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
+            disable=not self._ranks.is_first,
         )
         self._progress.start()
 

@@ -22,6 +22,7 @@ from training.llm2vec.loop import SAVE_EVERY_S, OnStage, Schedule, no_bars
 from training.llm2vec.objectives import Mntp, SimCse
 from training.llm2vec.outcomes import Answered, outcome_stage
 from training.llm2vec.pairs import Contrast, Pair
+from training.llm2vec.ranks import ALONE, Ranks
 from training.llm2vec.stages import Evaluation, Run, Stage
 from training.llm2vec.tokenizer import mask_token_of, pad_token_of, prefix_of, tokenize
 
@@ -73,41 +74,46 @@ def convert(
     device: str = "cpu",
     on_stage: OnStage = no_bars,
     save_every_s: float = SAVE_EVERY_S,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Make the checkpoint at `base` an encoder in `out`; its figures, also written to out/training.json.
 
     texts: what to learn from, long-format folders or text files; none takes generated questions and documentation.
     answered: questions whose outcomes it learns from at last, if any; out/learned_outcomes.json lists them, and no
-    forecaster is fitted on them. Run again after an interrupt, it goes on where it stood.
+    forecaster is fitted on them. ranks: several processes give the same arguments, and each step reads as many batches.
+    Run again after an interrupt, it goes on where it stood.
     """
     settings = settings or Settings()
     work = out / "work"
     tokenizer = open_tokenizer(base)
     sources = [read_texts(path) for path in texts] or [generated_questions(3_000), *documentation(4_000_000)]
     corpus = Corpus.of(sources)
-    _require_same(work / "settings.json", base, settings, corpus, answered)
+    _require_same(work / "settings.json", base, settings, corpus, answered, ranks)
     stages = _stages(tokenizer, tokenize(tokenizer, corpus.texts), pairs, answered, settings)
     masking = Mntp(mask_token_of(tokenizer), settings.masked, settings.all_masked)
     evaluation = Evaluation(corpus.held_out, masking, settings.pooling, settings.max_tokens, pad_token_of(tokenizer))
-    run = Run(work, tokenizer, evaluation, device, settings.seed, on_stage, save_every_s)
+    run = Run(work, tokenizer, evaluation, device, settings.seed, on_stage, save_every_s, ranks)
     last = run.stages(base, stages)
-    model = open_model(last, "cpu")
-    learned = read_learned(base) | (answered.hashes if answered else frozenset())
-    for folder in (last, out):
-        save_learned(folder, learned)
-    export(
-        model,
-        tokenizer,
-        out,
-        pooling=settings.pooling,
-        max_tokens=settings.max_tokens,
-        dtype=DTYPES[settings.dtype],
-        instruction=settings.instruction,
-    )
-    n_answered = len(answered.prompts) if answered else 0
-    figures = {"settings": vars(settings), "n_questions_with_outcomes": n_answered, "stages": run.figures(stages)}
-    (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    return figures
+    if ranks.is_first:
+        model = open_model(last, "cpu")
+        learned = read_learned(base) | (answered.hashes if answered else frozenset())
+        for folder in (last, out):
+            save_learned(folder, learned)
+        export(
+            model,
+            tokenizer,
+            out,
+            pooling=settings.pooling,
+            max_tokens=settings.max_tokens,
+            dtype=DTYPES[settings.dtype],
+            instruction=settings.instruction,
+        )
+        n_answered = len(answered.prompts) if answered else 0
+        figures = {"settings": vars(settings), "n_questions_with_outcomes": n_answered, "stages": run.figures(stages)}
+        (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    ranks.wait()
+    written: dict[str, Any] = json.loads((out / "training.json").read_text(encoding="utf-8"))
+    return written
 
 
 def _stages(
@@ -179,7 +185,9 @@ def _stages(
     return stages
 
 
-def _require_same(path: Path, base: Path, settings: Settings, corpus: Corpus, answered: Answered | None) -> None:
+def _require_same(
+    path: Path, base: Path, settings: Settings, corpus: Corpus, answered: Answered | None, ranks: Ranks
+) -> None:
     """Refuse to go on with a run that was begun otherwise."""
     of = {
         "base": str(base.resolve()),
@@ -187,8 +195,9 @@ def _require_same(path: Path, base: Path, settings: Settings, corpus: Corpus, an
         "outcomes": answered.fingerprint() if answered else None,
     }
     now = json.dumps({**of, **vars(settings)}, indent=2)
-    if not path.is_file():
+    if ranks.is_first and not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(now, encoding="utf-8")
-    elif path.read_text(encoding="utf-8") != now:
+    ranks.wait()
+    if path.read_text(encoding="utf-8") != now:
         raise TrainingError(f"{path.parent} was begun with another base or other settings: remove it, or say the same")

@@ -2,6 +2,8 @@
 
 DIR/work/<stage>/losses.csv, checkpoint.safetensors   where it stands; an interrupted stage goes on from there
 DIR/work/<stage>/model/, figures.json                 it is done; it is never run again
+
+Of several processes all learn; the first evaluates and writes, and the others wait for what it leaves.
 """
 
 import json
@@ -18,6 +20,7 @@ from training.llm2vec.checkpoint_folders import make_bidirectional, open_model, 
 from training.llm2vec.loop import SAVE_EVERY_S, OnStage, Schedule, run_steps
 from training.llm2vec.lora import merge_lora, with_lora
 from training.llm2vec.objectives import Mntp, Objective
+from training.llm2vec.ranks import ALONE, Ranks
 from training.llm2vec.similarity import evaluate_encoder
 
 
@@ -56,6 +59,7 @@ class Run:
     seed: int
     on_stage: OnStage
     save_every_s: float = SAVE_EVERY_S
+    ranks: Ranks = ALONE
 
     def stages(self, start: Path, stages: Sequence[Stage]) -> Path:
         """Run those that are not done yet; the folder of the last one's model."""
@@ -64,6 +68,7 @@ class Run:
             done = self.work / stage.name / "model"
             if not done.is_dir():
                 self._run(folder, stage, done)
+            self.ranks.wait()
             folder = done
         return folder
 
@@ -73,6 +78,8 @@ class Run:
         return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items()}
 
     def _run(self, start: Path, stage: Stage, done: Path) -> None:
+        if not (self.ranks.is_first or stage.schedule.n_steps):
+            return
         model = open_model(start, self.device, attention_dropout=stage.attention_dropout)
         if stage.bidirectional:
             make_bidirectional(model)
@@ -91,9 +98,12 @@ class Run:
                 seed=self.seed,
                 on_step=self.on_stage(stage.name),
                 save_every_s=self.save_every_s,
+                ranks=self.ranks,
             )
             if stage.lora_rank:
                 merge_lora(model)
+        if not self.ranks.is_first:
+            return
         on = self.evaluation
         figures = evaluate_encoder(model, self.tokenizer, on.texts, on.mntp, on.pooling, on.max_tokens, on.pad)
         part = max(1, len(losses) // 10)
