@@ -171,6 +171,14 @@ def test_a_release_with_another_one_serves_what_was_saved(
     assert furthest(open_encoder(tmp_path).encode(PROMPTS), bundled.encode(PROMPTS)) == 0
 
 
+def test_its_limit_is_saved_with_it(tmp_path: Path) -> None:
+    encoder = BundledEncoder(max_tokens=16)
+    encoder.save(tmp_path)
+    opened = open_encoder(tmp_path)
+    assert opened.max_tokens == 16
+    assert furthest(opened.encode(PROMPTS), encoder.encode(PROMPTS)) == 0
+
+
 def test_one_that_is_neither_saved_nor_shipped_is_refused(tmp_path: Path) -> None:
     saved = {"kind": "bundled", "fingerprint": "0" * 16}  # as releases wrote it that kept no copy
     (tmp_path / "encoder.json").write_text(json.dumps(saved), encoding="utf-8")

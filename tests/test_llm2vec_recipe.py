@@ -340,7 +340,7 @@ def test_the_bundle_is_made_from_scratch_and_again_the_same(tmp_path: Path, monk
     assert bundle(tmp_path / "b", minutes=1, settings=TINY_BUNDLE)["stages"] == stages  # its plan was kept
     fingerprints = {Checkpoint.find(tmp_path / name).fingerprint() for name in ("a", "b")}
     assert len(fingerprints) == 1
-    with pytest.raises(TrainingError, match="begun with other texts or settings"):
+    with pytest.raises(TrainingError, match="begun with other texts"):
         bundle(tmp_path / "b", texts=[text], settings=TINY_BUNDLE)
     bundle(tmp_path / "c", steps=Steps(1, 1, 1, 1, 1), settings=replace(TINY_BUNDLE, whitening=1.0))
     prompts = [question.prompt for question in generate(100, 7_001)]  # that it learned from
@@ -359,6 +359,31 @@ def test_minutes_become_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert min(figures["steps"][name] for name in ("causal", "mntp", "simcse", "crops", "topics")) >= 1
     assert figures["steps"]["outcomes"] == 0  # without logs
     assert json.loads((tmp_path / "out" / "work" / "plan.json").read_text("utf-8"))["mntp"] == figures["steps"]["mntp"]
+    with pytest.raises(TrainingError, match="begun with the steps"):
+        bundle(tmp_path / "out", steps=Steps(1, 1, 1, 1, 1_000), settings=TINY_BUNDLE)
+
+
+def test_a_bundle_that_was_interrupted_while_it_planned_begins_anew_and_only_as_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = write_text(tmp_path / "n.txt")
+    monkeypatch.setattr("training.llm2vec.bundle.documentation", lambda _n, _seed: [read_texts(text)])
+    timed: list[int] = []
+
+    def interrupted(*arguments: object, **options: object) -> list[float]:
+        timed.append(len(list((tmp_path / "out" / "work").glob("trial/*/checkpoint.safetensors"))))
+        if len(timed) == 2:
+            raise KeyboardInterrupt
+        losses: list[float] = run_steps(*arguments, **options)  # type: ignore[arg-type]
+        return losses
+
+    monkeypatch.setattr("training.llm2vec.bundle.run_steps", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bundle(tmp_path / "out", minutes=0.01, settings=TINY_BUNDLE)
+    with pytest.raises(TrainingError, match="begun with other texts"):
+        bundle(tmp_path / "out", texts=[text], minutes=0.01, settings=TINY_BUNDLE)
+    bundle(tmp_path / "out", minutes=0.01, settings=TINY_BUNDLE)
+    assert timed[:4] == [0, 1, 0, 1]  # what was timed before does not count
 
 
 def test_of_a_log_only_train_questions_are_read(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class BundledEncoder:
         if "fingerprint" not in saved:
             raise EncoderError(f"{folder / 'encoder.json'} lacks fingerprint; train again")
         copy = folder / COPY
-        encoder = cls(copy if copy.is_dir() else FOLDER, n_windows=saved.get("n_windows", 1))
+        encoder = cls(copy if copy.is_dir() else FOLDER, saved.get("max_tokens", MAX_TOKENS), saved.get("n_windows", 1))
         if encoder.fingerprint != saved["fingerprint"]:
             raise EncoderError(
                 f"the artifact was trained with the bundled encoder {saved['fingerprint']}, and this release comes "
@@ -68,7 +68,12 @@ class BundledEncoder:
     def save(self, folder: Path) -> None:
         """Write encoder.json and a copy of the model, less what is for people."""
         shutil.copytree(self._checkpoint.root, folder / COPY, ignore=shutil.ignore_patterns("*.md", "training.json"))
-        saved = {"kind": "bundled", "n_windows": self.n_windows, "fingerprint": self.fingerprint}
+        saved = {
+            "kind": "bundled",
+            "max_tokens": self.max_tokens,
+            "n_windows": self.n_windows,
+            "fingerprint": self.fingerprint,
+        }
         (folder / "encoder.json").write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
 
     @property

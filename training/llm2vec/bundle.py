@@ -6,6 +6,7 @@ goes on where it stood.
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -65,6 +66,7 @@ def bundle(
     named = _fingerprint(corpus, settings, answered)
     questions = _questions(corpus, len(texts))
     if ranks.is_first:
+        _begin(work, named, ranks)
         _start(work, corpus, questions, settings)
     ranks.wait()
     tokenizer = open_tokenizer(work / "start")
@@ -77,9 +79,7 @@ def bundle(
         settings=settings,
         answered=answered,
     )
-    planned = _planned(
-        work / "plan.json", named, lambda: steps or _plan(work, stages_of, minutes, device, ranks), ranks
-    )
+    planned = _planned(work / "plan.json", steps, lambda: _plan(work, stages_of, minutes, device, ranks), ranks)
     stages = stages_of(planned)
     masking = Mntp(mask_token_of(tokenizer), settings.masked)
     evaluation = Evaluation(corpus.held_out[:N_EVALUATED], masking, "mean", SERVED_TOKENS, pad_token_of(tokenizer))
@@ -167,17 +167,29 @@ def _whiten(model: Any, tokenizer: Any, texts: Sequence[str], settings: Settings
     return whiten(vectors, settings.whitening)
 
 
-def _planned(path: Path, named: str, plan: Callable[[], Steps], ranks: Ranks) -> Steps:
-    """What the interrupted run had planned, or a new plan; TrainingError where it was of other texts or settings."""
+def _begin(work: Path, named: str, ranks: Ranks) -> None:
+    """Note what the run is of before anything is made; TrainingError where it was begun as another."""
+    path = work / "begun.json"
+    begun = {"of": named, "n_processes": ranks.size}
+    if not path.is_file() and not (work / "start").is_dir():
+        work.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(begun) + "\n", encoding="utf-8")
+    elif not path.is_file() or json.loads(path.read_text(encoding="utf-8")) != begun:
+        what = "other texts, settings or another number of processes"
+        raise TrainingError(f"{work} was begun with {what}: remove it, or give those again")
+
+
+def _planned(path: Path, steps: Steps | None, plan: Callable[[], Steps], ranks: Ranks) -> Steps:
+    """What the interrupted run had planned, or a new plan; TrainingError where other steps are asked for."""
     if not path.is_file():
-        steps = plan()
+        made = steps or plan()
         if ranks.is_first:
-            path.write_text(json.dumps({**asdict(steps), "of": named}) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(asdict(made)) + "\n", encoding="utf-8")
     ranks.wait()
-    saved = json.loads(path.read_text(encoding="utf-8"))
-    if saved.pop("of") != named:
-        raise TrainingError(f"{path.parent} was begun with other texts or settings: remove it, or give those again")
-    return Steps(**saved)
+    planned = Steps(**json.loads(path.read_text(encoding="utf-8")))
+    if steps not in (None, planned):
+        raise TrainingError(f"{path.parent} was begun with the steps {planned}: remove it, or give those again")
+    return planned
 
 
 def _plan(work: Path, stages_of: Recipe, minutes: float, device: str, ranks: Ranks) -> Steps:
@@ -185,6 +197,8 @@ def _plan(work: Path, stages_of: Recipe, minutes: float, device: str, ranks: Ran
     planned = {}
     learning = [stage for stage in stages_of(Steps(*[N_TRIAL] * len(SHARES))) if stage.schedule.n_steps]
     unit_s = 60 * minutes / sum(SHARES[stage.name] for stage in learning)
+    if ranks.is_first:
+        shutil.rmtree(work / "trial", ignore_errors=True)  # of a run that was interrupted while it planned
     for stage in learning:
         model = open_model(work / "start", device)
         folder = work / "trial" / stage.name
