@@ -280,8 +280,13 @@ def test_a_finished_conversion_is_not_done_again_and_another_is_refused(base: Pa
     stamp = (out / "work" / "mntp" / "losses.csv").stat().st_mtime_ns
     assert convert(base, out, texts=[text], settings=settings) == first
     assert (out / "work" / "mntp" / "losses.csv").stat().st_mtime_ns == stamp
-    with pytest.raises(TrainingError, match="begun with another base or other settings"):
+    with pytest.raises(TrainingError, match="begun with another base"):
         convert(base, out, texts=[text], settings=SMALL)
+    with pytest.raises(TrainingError, match="other texts"):
+        convert(base, out, texts=[text], pairs=[Pair("one", "other")] * 2, settings=settings)
+    text.write_text(text.read_text("utf-8")[::-1], encoding="utf-8")  # as many others
+    with pytest.raises(TrainingError, match="other texts"):
+        convert(base, out, texts=[text], settings=settings)
 
 
 def test_pairs_draw_together(base: Path, tmp_path: Path, tokenizer: Any) -> None:

@@ -16,7 +16,7 @@ from training.errors import TrainingError
 from training.learned_outcomes import read_learned, save_learned
 from training.llm2vec.batches import Batches, Size
 from training.llm2vec.checkpoint_folders import export, open_model, open_tokenizer
-from training.llm2vec.corpus import Corpus, documentation, generated_questions, read_texts
+from training.llm2vec.corpus import Corpus, digest_of, documentation, generated_questions, read_texts
 from training.llm2vec.crops import Crops
 from training.llm2vec.loop import SAVE_EVERY_S, OnStage, Schedule, no_bars
 from training.llm2vec.objectives import Mntp, SimCse
@@ -88,7 +88,7 @@ def convert(
     tokenizer = open_tokenizer(base)
     sources = [read_texts(path) for path in texts] or [generated_questions(3_000), *documentation(4_000_000)]
     corpus = Corpus.of(sources)
-    _require_same(work / "settings.json", base, settings, corpus, answered, ranks)
+    _require_same(work / "settings.json", base, settings, corpus, pairs, answered, ranks)
     stages = _stages(tokenizer, tokenize(tokenizer, corpus.texts), pairs, answered, settings)
     masking = Mntp(mask_token_of(tokenizer), settings.masked, settings.all_masked)
     evaluation = Evaluation(corpus.held_out, masking, settings.pooling, settings.max_tokens, pad_token_of(tokenizer))
@@ -186,12 +186,20 @@ def _stages(
 
 
 def _require_same(
-    path: Path, base: Path, settings: Settings, corpus: Corpus, answered: Answered | None, ranks: Ranks
+    path: Path,
+    base: Path,
+    settings: Settings,
+    corpus: Corpus,
+    pairs: Sequence[Pair],
+    answered: Answered | None,
+    ranks: Ranks,
 ) -> None:
     """Refuse to go on with a run that was begun otherwise."""
     of = {
         "base": str(base.resolve()),
-        "n_texts": len(corpus.texts),
+        "texts": digest_of(corpus.texts),
+        "pairs": digest_of(text for pair in pairs for text in (pair.anchor, pair.positive)),
+        "n_processes": ranks.size,
         "outcomes": answered.fingerprint() if answered else None,
     }
     now = json.dumps({**of, **vars(settings)}, indent=2)
@@ -200,4 +208,6 @@ def _require_same(
         path.write_text(now, encoding="utf-8")
     ranks.wait()
     if path.read_text(encoding="utf-8") != now:
-        raise TrainingError(f"{path.parent} was begun with another base or other settings: remove it, or say the same")
+        raise TrainingError(
+            f"{path.parent} was begun with another base, other texts or other settings: remove it, or say the same"
+        )

@@ -8,7 +8,7 @@ import ast
 import hashlib
 import re
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -145,3 +145,11 @@ def _first(texts: Sequence[str], n_characters: int) -> Iterator[str]:
 
 def _draw(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=4).digest(), "big")
+
+
+def digest_of(texts: Iterable[str]) -> str:
+    """Name texts, in their order, by their content: 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode("utf-8", "replace")).digest())
+    return digest.hexdigest()[:16]
