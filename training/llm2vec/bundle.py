@@ -20,7 +20,7 @@ from router.encoder.dense import Dense
 from training.errors import TrainingError
 from training.learned_outcomes import save_learned
 from training.llm2vec.checkpoint_folders import export, open_model, open_tokenizer, save_model
-from training.llm2vec.corpus import Corpus, documentation, generated_questions, read_texts
+from training.llm2vec.corpus import Corpus, digest_of, documentation, generated_questions, read_texts
 from training.llm2vec.latent import latent_embeddings
 from training.llm2vec.loop import SAVE_EVERY_S, OnStage, no_bars, run_steps
 from training.llm2vec.objectives import Mntp
@@ -213,6 +213,5 @@ def _plan(work: Path, stages_of: Recipe, minutes: float, device: str, ranks: Ran
 def _fingerprint(corpus: Corpus, settings: Settings, answered: Answered | None) -> str:
     digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
     digest.update(answered.fingerprint().encode() if answered else b"")
-    for text in corpus.texts:
-        digest.update(hashlib.sha256(text.encode("utf-8", "replace")).digest())
+    digest.update(digest_of(corpus.texts).encode())
     return digest.hexdigest()[:16]

@@ -92,10 +92,10 @@ class Recipe:
         topical = self._batches(self.questions, Size(s.topic_rows * SERVED_TOKENS, s.topic_rows), SERVED_TOKENS, 5)
         masking = Mntp(mask_token_of(self.tokenizer), s.masked)
         stages = [
-            Stage("random", causal, reading, self._schedule(0), bidirectional=False),
-            Stage("causal", causal, reading, self._schedule(steps.causal), bidirectional=False),
-            Stage("bidirectional", causal, reading, self._schedule(0)),
-            Stage("mntp", masking, masked, self._schedule(steps.mntp)),
+            Stage("random", causal, reading, _schedule(0, s.learning_rate), bidirectional=False),
+            Stage("causal", causal, reading, _schedule(steps.causal, s.learning_rate), bidirectional=False),
+            Stage("bidirectional", causal, reading, _schedule(0, s.learning_rate)),
+            Stage("mntp", masking, masked, _schedule(steps.mntp, s.learning_rate)),
             Stage(
                 "simcse",
                 SimCse(),
@@ -107,13 +107,13 @@ class Recipe:
                 "crops",
                 Crops(pad_token_of(self.tokenizer), prefix_of(self.tokenizer), max_tokens=s.crop_tokens),
                 cropped,
-                Schedule(steps.crops, s.crop_rate, min(20, steps.crops // 10), 0.01, (0.9, 0.98)),
+                _schedule(steps.crops, s.crop_rate, 20),
             ),
             Stage(
                 "topics",
                 Topics(self.directions),
                 topical,
-                Schedule(steps.topics, s.topic_rate, min(20, steps.topics // 10), 0.01, (0.9, 0.98)),
+                _schedule(steps.topics, s.topic_rate, 20),
             ),
         ]
         if self.answered:
@@ -129,5 +129,6 @@ class Recipe:
         pad = pad_token_of(self.tokenizer)
         return Batches(sequences, max_tokens=n_tokens, size=size, seed=s.seed * 10 + stage, pad=pad)
 
-    def _schedule(self, n_steps: int) -> Schedule:
-        return Schedule(n_steps, self.settings.learning_rate, min(50, n_steps // 10), 0.01, (0.9, 0.98))
+
+def _schedule(n_steps: int, rate: float, most_warmup: int = 50) -> Schedule:
+    return Schedule(n_steps, rate, min(most_warmup, n_steps // 10), 0.01, (0.9, 0.98))
