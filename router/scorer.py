@@ -2,8 +2,9 @@
 
 EmbedLLM's matrix factorization (arXiv 2410.02223) as a latent-variable model. Every question has an embedding t, every
 model an embedding u and a bias b, and P(model is correct) = sigmoid(b + u . t). A prompt's text tells its embedding up
-to an error: t = f(x) + e, e ~ N(0, R), with f a Gaussian process on the prompt's features. The forecast for an unseen
-prompt integrates that error out; a calibration closes it. Arrays only: no SQL, no files, no text.
+to an error: t = f(x) + e, e ~ N(0, s(x) R), with f a Gaussian process on the prompt's features and s how much more or
+less than usual such texts leave open. The forecast for an unseen prompt integrates that error out; a calibration closes
+it. Arrays only: no SQL, no files, no text.
 """
 
 from dataclasses import dataclass, field, fields
@@ -21,6 +22,7 @@ Singles = NDArray[np.float32]
 PEAK = 1.5  # the kernel of a point with itself
 Z90 = 1.6449  # standard normal deviations that hold 90%
 POOLED: Singles = np.zeros((0, 2), dtype=np.float32)
+AS_USUAL: Singles = np.ones((1, 1), dtype=np.float32)  # a spread: the residual's own
 SURFACE_LIMIT = 4.0  # standard deviations beyond which a surface feature says no more
 
 
@@ -141,8 +143,9 @@ class Scorer:
     landmarks: of shape (n_landmarks, n_features), training questions that the Gaussian process stands on;
     weights: of shape (n_landmarks, K), with prior_mean of shape (K,): f(x) = prior_mean + kernel(x, landmarks) weights;
     forest, forest_share: trees that read the same points: this share of an embedding's forecast is theirs, the rest
-    the process's; two views of text that err differently are better than either;
-    residual: of shape (K, K), the covariance R of an embedding about f(x);
+    the process's; two views of text that err differently are better than either. Beside the embedding their values
+    may hold a spread, how many times R's variance logits have at such points: some kinds of text tell less than others;
+    residual: of shape (K, K), the usual covariance R of an embedding about f(x);
     known: of shape (n_landmarks, n_directions), with signal of shape (K, K): f(x) itself is known up to a covariance
     of novelty(x) * signal, where novelty is 1 less the share of the prior variance that kernel(x, landmarks) known
     explains;
@@ -177,7 +180,7 @@ class Scorer:
     def embed(self, vectors: Singles, surface: Singles) -> Singles:
         """Expect the question embeddings of prompts, of shape (N, K)."""
         points = self.features(vectors, surface)
-        return self.embed_points(points, self.similarity(points))
+        return self.embed_points(points, self.similarity(points))[0]
 
     def similarity(self, points: Singles) -> Singles:
         """Compare points with the landmarks, of shape (N, n_landmarks)."""
@@ -187,14 +190,18 @@ class Scorer:
     def _columns(self) -> Columns:
         return in_columns(self.landmarks, len(self.features.surface_mean))
 
-    def embed_points(self, points: Singles, similarity: Singles) -> Singles:
-        """Expect the question embeddings of points and their similarity to the landmarks, of shape (N, K)."""
+    def embed_points(self, points: Singles, similarity: Singles) -> tuple[Singles, Singles]:
+        """Expect points, given their similarity to the landmarks: question embeddings (N, K) and spread (N, 1).
+
+        A spread of shape (1, 1), that of earlier artifacts and without a forest, is of all points.
+        """
         by_process: Singles = similarity @ self.weights + self.prior_mean
         if not self.forest_share:
-            return by_process
-        share = np.float32(self.forest_share)
-        mixed: Singles = (1 - share) * by_process + share * self.forest(points)
-        return mixed
+            return by_process, AS_USUAL
+        share, dim = np.float32(self.forest_share), by_process.shape[1]
+        told = self.forest(points)
+        mixed: Singles = (1 - share) * by_process + share * told[:, :dim]
+        return mixed, told[:, dim:] if told.shape[1] > dim else AS_USUAL
 
     def novelty(self, similarity: Singles) -> Singles:
         """How far prompts lie outside what the training questions cover, (N,): near 0 among many, 1 out of sight."""
@@ -202,12 +209,12 @@ class Scorer:
         novelty: Singles = np.clip(1 - explained, 0, 1)
         return novelty
 
-    def logits(self, embedding: Singles) -> Singles:
-        """Score expected embeddings of shape (N, K), all errors integrated out; uncalibrated, of shape (N, M).
+    def logits(self, embedding: Singles, spread: Singles = AS_USUAL) -> Singles:
+        """Score expected embeddings (N, K) of a spread (N, 1), all errors integrated out; uncalibrated, (N, M).
 
         E[sigmoid(z)] for z ~ N(m, v) is about sigmoid(m / sqrt(1 + pi v / 8)) (MacKay 1992).
         """
-        variance = self.variance_by_prompt() + self.variance_by_model(embedding)
+        variance = spread * self.variance_by_prompt() + self.variance_by_model(embedding)
         scaled: Singles = self._mean_logits(embedding) / np.sqrt(1 + np.float32(np.pi / 8) * variance)
         return scaled
 
@@ -216,7 +223,10 @@ class Scorer:
         return mean
 
     def variance_by_prompt(self) -> Singles:
-        """The variance of logits that a question's embedding has about its text's forecast, of shape (M,)."""
+        """The variance of logits that a question's embedding has about its text's forecast, of shape (M,).
+
+        Times a question's spread it is that question's.
+        """
         return self._variances.by_prompt
 
     def variance_by_model(self, embedding: Singles) -> Singles:
@@ -238,7 +248,7 @@ class Scorer:
 
     def p_correct_at(self, points: Singles, similarity: Singles) -> Floats:
         """Forecast from points and their similarity to the landmarks: probabilities of shape (N, M)."""
-        return self._calibrate(self.logits(self.embed_points(points, similarity)))
+        return self._calibrate(self.logits(*self.embed_points(points, similarity)))
 
     @cached_property
     def usual(self) -> Floats:
@@ -250,11 +260,11 @@ class Scorer:
         """Forecast with intervals, from raw vectors (N, dim_vector) and surfaces (N, n_surface)."""
         points = self.features(vectors, surface)
         similarity = self.similarity(points)
-        embedding, novelty = self.embed_points(points, similarity), self.novelty(similarity)
+        (embedding, spread), novelty = self.embed_points(points, similarity), self.novelty(similarity)
         by_model = self.variance_by_model(embedding)
         signal = np.einsum("mk,kl,ml->m", self.model_embedding, self.signal, self.model_embedding)  # (M,)
         error = Z90 * np.sqrt(np.maximum(by_model + novelty[:, None] * signal, 0))
-        scale = np.sqrt(1 + np.float32(np.pi / 8) * (self.variance_by_prompt() + by_model))
+        scale = np.sqrt(1 + np.float32(np.pi / 8) * (spread * self.variance_by_prompt() + by_model))
         mean = self._mean_logits(embedding)
         low, p, high = (self._calibrate((mean + side * error) / scale) for side in (-1, 0, 1))
         return Forecast(p, low, high, novelty.astype(np.float64))

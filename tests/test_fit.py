@@ -150,6 +150,28 @@ def test_a_scorer_is_its_formula() -> None:
             assert scorer.p_correct(vectors, surface)[n, m] == pytest.approx(expected, abs=1e-5)
 
 
+def test_texts_that_tell_less_are_forecast_more_timidly() -> None:
+    """Of two kinds of text one decides the outcome; the other's questions are right or wrong for all models alike."""
+    rng = np.random.default_rng(0)
+    n = 1200
+    kind, side = rng.integers(2, size=n), rng.choice([-1.0, 1.0], n)
+    hidden = np.where(kind == 1, rng.choice([-1.0, 1.0], n), side)
+    p_right = 1 / (1 + np.exp(-1.5 * hidden))[:, None] * np.ones(30)
+    label = (rng.random((n, 30)) < p_right).astype(np.float32)
+    vectors = np.stack([kind * 2.0 - 1, side, np.ones(n)], axis=1).astype(np.float32)
+    vectors += rng.normal(0, 0.05, vectors.shape).astype(np.float32)
+    log = planted_log(n, 30).log
+    data = replace(Correctness.from_log(log), label=label)
+    rows = data.split != "test"
+    settings = replace(QUICK, forest_shares=(0.5,))
+    scorer = fit_scorer(data, vectors, settings=settings).scorer
+    spread = scorer.forest(scorer.features(vectors, describe(data.prompts)))[:, -1]
+    assert np.mean(spread[rows & (kind == 1)]) > 1.5 * np.mean(spread[rows & (kind == 0)])
+    embedding = scorer.embed(vectors[:1], describe(data.prompts[:1]))
+    narrow, wide = (np.abs(scorer.logits(embedding, np.full((1, 1), s, np.float32))).mean() for s in (0.5, 2.0))
+    assert wide < narrow
+
+
 def test_a_question_without_outcomes_keeps_its_prior_and_one_with_many_follows_them() -> None:
     models = Models(np.array([[1.0], [1.0], [1.0], [1.0]]), np.zeros(4))
     label = np.array([[np.nan] * 4, [1, 1, 1, 1], [0, 0, 0, 0]], dtype=np.float32)

@@ -54,3 +54,24 @@ def test_many_questions_are_drawn_for_each_tree(monkeypatch: pytest.MonkeyPatch)
     forest = grow(points, 2, targets, np.eye(2), seed=0)
     assert len(forest.feature) < 100 * 2 * 100 / growing.MIN_LEAF
     assert np.square(forest(points) - targets).mean() < 0.8 * targets.var(axis=0).mean()
+
+
+def test_leaves_tell_the_mean_spread_of_what_lies_on_them() -> None:
+    points, targets = drawn()
+    spread = np.where(points[:, 2] > 0, 1.5, 0.5)
+    forest = grow(points, 2, targets, np.eye(2), seed=0, spread=spread)
+    told = forest(points)
+    assert told.shape == (len(points), 3)
+    assert np.array_equal(told[:, :2], grow(points, 2, targets, np.eye(2), seed=0)(points))  # no split looks at it
+    assert told[:, 2].mean() == pytest.approx(spread.mean(), abs=0.02)
+    assert np.corrcoef(told[:, 2], spread)[0, 1] > 0.9
+    assert (told[:, 2] >= 0.5 - 1e-5).all()
+    assert (told[:, 2] <= 1.5 + 1e-5).all()
+
+
+def test_every_leaf_holds_a_spread_where_each_tree_drew_some_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growing, "QUESTIONS_PER_TREE", 100)
+    points, targets = drawn()
+    forest = grow(points, 2, targets, np.eye(2), seed=0, spread=np.full(len(points), 0.7))
+    far = np.random.default_rng(2).normal(scale=5, size=(300, 6)).astype(np.float32)
+    assert forest(far)[:, 2] == pytest.approx(0.7, abs=1e-5)

@@ -102,8 +102,20 @@ class Step:
         """Grow trees to the posterior means of the very questions that the step was fitted to."""
         points = self.scorer.features(log.vectors, log.surface)
         residual = self.scorer.residual.astype(np.float64)
-        forest = grow(points, log.surface.shape[1], self.questions.mean, residual, seed)
+        forest = grow(points, log.surface.shape[1], self.questions.mean, residual, seed, spread=self._spread())
         return replace(self, scorer=replace(self.scorer, forest=forest))
+
+    def _spread(self) -> Floats:
+        """How many times the residual's variance the logits of each question have about the text's forecast, (N,).
+
+        Averaged over models: what the forecast missed and what is not known of it even after the outcomes.
+        """
+        state, questions = self.state, self.questions
+        gram = state.models.embedding.T @ state.models.embedding
+        error = questions.mean - state.forecast
+        variance = np.einsum("nk,nk->n", error @ gram, error) + np.einsum("nkl,kl->n", questions.covariance, gram)
+        spread: Floats = variance / max(float((state.residual * gram).sum()), 1e-9)
+        return spread
 
 
 def fit_path(log: Log, noises: Sequence[float], seed: int, settings: FitSettings) -> list[Step]:

@@ -241,7 +241,7 @@ def _logits(log: Log, scorers: Sequence[Scorer]) -> Singles:
     def of_chunk(rows: slice) -> list[Singles]:
         points = scorers[0].features(log.vectors[rows], log.surface[rows])
         similarity = scorers[0].similarity(points)
-        return [scorer.logits(scorer.embed_points(points, similarity)) for scorer in scorers]
+        return [scorer.logits(*scorer.embed_points(points, similarity)) for scorer in scorers]
 
     return np.concatenate(each_chunk(len(log.label), of_chunk), axis=1)
 
@@ -253,8 +253,12 @@ def _mixed_logits(log: Log, scorer: Scorer, shares: Sequence[float]) -> Singles:
     def of_chunk(rows: slice) -> list[Singles]:
         points = scorer.features(log.vectors[rows], log.surface[rows])
         similarity = scorer.similarity(points)
-        one, other = process.embed_points(points, similarity), forest.embed_points(points, similarity)
-        return [scorer.logits((1 - np.float32(share)) * one + np.float32(share) * other) for share in shares]
+        one, usual = process.embed_points(points, similarity)
+        other, spread = forest.embed_points(points, similarity)
+        return [
+            scorer.logits((1 - np.float32(share)) * one + np.float32(share) * other, spread if share else usual)
+            for share in shares
+        ]
 
     return np.concatenate(each_chunk(len(log.label), of_chunk), axis=1)
 

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.tree._tree import Tree
 
 from router.forest import Forest, Singles
 
@@ -17,10 +18,13 @@ SHARE_OF_FEATURES = 0.3  # tried at each split
 QUESTIONS_PER_TREE = 6000  # of more, each tree sees that many, drawn anew
 
 
-def grow(points: Singles, n_surface: int, targets: Floats, residual: Floats, seed: int) -> Forest:
+def grow(
+    points: Singles, n_surface: int, targets: Floats, residual: Floats, seed: int, spread: Floats | None = None
+) -> Forest:
     """Fit trees from points (N, D), the last columns surface, to embeddings (N, K) that err with covariance (K, K).
 
     They split on surface and on the words' columns that vary most, by squared error in units of the residual.
+    spread: of shape (N,), what leaves hold the mean of beside an embedding, though no split looks at it.
     """
     root = cholesky(residual, lower=True)
     words = points.shape[1] - n_surface
@@ -45,14 +49,25 @@ def grow(points: Singles, n_surface: int, targets: Floats, residual: Floats, see
     start = np.cumsum([0] + [tree.node_count for tree in trees])[:-1]
     left, right = ([getattr(tree, side) for tree in trees] for side in ("children_left", "children_right"))
     node = [np.arange(tree.node_count) for tree in trees]
+    value = np.concatenate([tree.value[:, :, 0] for tree in trees]) @ root.T
+    if spread is not None:
+        value = np.column_stack([value, np.concatenate([_mean_by_leaf(tree, points, spread) for tree in trees])])
     return Forest(
         root=start.astype(np.int32),
         feature=chosen[np.concatenate([np.maximum(tree.feature, 0) for tree in trees])].astype(np.int32),
         threshold=_round_down(np.concatenate([tree.threshold for tree in trees])),
         child=np.stack([_joined(left, node, start), _joined(right, node, start)], axis=1).ravel(),
-        value=(np.concatenate([tree.value[:, :, 0] for tree in trees]) @ root.T).astype(np.float32),
+        value=value.astype(np.float32),
         depth=max(tree.max_depth for tree in trees),
     )
+
+
+def _mean_by_leaf(tree: Tree, points: Singles, values: Floats) -> Floats:
+    """Average what lies on each leaf of a tree, (n_nodes,); inner nodes have 0."""
+    leaf = tree.apply(points)
+    count = np.bincount(leaf, minlength=tree.node_count)
+    mean: Floats = np.bincount(leaf, weights=values, minlength=tree.node_count) / np.maximum(count, 1)
+    return mean
 
 
 def _joined(
