@@ -4,6 +4,7 @@ Each function is one transaction, and repeating it with the same content changes
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -216,7 +217,7 @@ def add_decisions(engine: Engine, rows: list[dict[str, Any]]) -> None:
     """Store routed requests, one dict of Decision's columns each; an id that is there already is left alone."""
     if not rows:
         return
-    columns = dict.fromkeys(column for row in rows for column in row)
+    columns = dict.fromkeys(chain.from_iterable(rows))
     defaults = columns | {"policy_settings": {}, "streamed": False, "created_at": utc_now()}
     filled = [defaults | row for row in rows]
     with writing(engine) as connection:

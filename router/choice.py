@@ -172,7 +172,7 @@ def choose(
     """
     seen = observed or Observed()
     forecast = forecast.within(request.policy.max_novelty)
-    options = {entry.name: option(entry, request, forecast) for entry in entries}
+    options = {o.entry.name: o for o in _options(entries, request, forecast)}
     if request.overrides.has_limits:
         over = {name: why for name, o in options.items() if (why := over_limits(o, request, seen)) is not None}
         reasons = {**reasons, **over}
@@ -191,7 +191,7 @@ def choose(
     ranking = rank(candidates, request.policy, first)
     order = sorted(ranking.order, key=lambda candidate: candidate.model in failing) if failing else ranking.order
     out = [*reasons.items(), *ranking.excluded.items()]
-    others = [option(pool.by_name[name], request, forecast, reason) for name, reason in out]
+    others = [option(pool.by_name[name], request, forecast, reason) for name, reason in out] if out else []
     deferred = f"{DEFERRED}: {', '.join(sorted(failing))}" if failing else None
     return Decision(
         request_id=request_id,
@@ -300,14 +300,23 @@ def explain(
 
 def option(entry: PoolEntry, request: PromptRequest, forecast: Forecast, excluded: str | None = None) -> Option:
     """What an entry is worth for a request."""
-    column = entry.column
-    tokens = p_correct = interval = None
-    if column is not None:
-        p_correct = forecast.p_correct[column]
-        tokens = forecast.output_tokens[column] if forecast.output_tokens else None
-        interval = (forecast.low[column], forecast.high[column]) if forecast.low else None
-    expected = entry.expected_tokens(request.max_output_tokens, tokens)
-    cost_usd = latency_s = None
-    if expected is not None:
-        cost_usd, latency_s = entry.cost_usd(request.input_tokens, expected), entry.latency_s(expected)
-    return Option(entry, p_correct, cost_usd, 0.0, excluded, expected, latency_s, interval)
+    (worth,) = _options((entry,), request, forecast)
+    return worth._replace(excluded=excluded)
+
+
+def _options(entries: Sequence[PoolEntry], request: PromptRequest, forecast: Forecast) -> list[Option]:
+    """What each entry is worth for a request; every request looks at every model, so nothing is looked up twice."""
+    p_correct, lengths, low, high = forecast.p_correct, forecast.output_tokens, forecast.low, forecast.high
+    n_in, limit = request.input_tokens, request.max_output_tokens
+    options: list[Option] = []
+    for entry in entries:
+        column = entry.column
+        p = length = interval = None
+        if column is not None:
+            p = p_correct[column]
+            length = lengths[column] if lengths else None
+            interval = (low[column], high[column]) if low else None
+        tokens = entry.expected_tokens(limit, length)
+        cost_usd = None if tokens is None else entry.cost_usd(n_in, tokens)
+        options.append(Option(entry, p, cost_usd, 0.0, None, tokens, interval))
+    return options

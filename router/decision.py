@@ -33,8 +33,13 @@ class Option(NamedTuple):
     propensity: float
     excluded: str | None = None
     expected_output_tokens: float | None = None
-    expected_latency_s: float | None = None
     interval: tuple[float, float] | None = None
+
+    @property
+    def expected_latency_s(self) -> float | None:
+        """How long its answer should take; none where its length or the model's pace is unknown."""
+        tokens = self.expected_output_tokens
+        return None if tokens is None else self.entry.latency_s(tokens)
 
     def as_json(self) -> dict[str, object]:
         shown: dict[str, object] = {

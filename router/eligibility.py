@@ -68,6 +68,8 @@ def obstacle(entry: PoolEntry, request: PromptRequest, observed: Observed) -> st
     if entry.context_window is not None and tokens > entry.context_window:
         return f"about {tokens} tokens do not fit its context window of {entry.context_window}"
     refusals = observed.refusals
+    if not refusals.has_any:  # as nearly always
+        return None
     if (refused := refusals.refused(entry.upstream, request.body)) is not None:
         return f"its upstream refused `{refused}` before, where another took it"
     if refusals.refused(entry.upstream, {request.endpoint.path: None}) is not None:

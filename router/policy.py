@@ -112,7 +112,8 @@ def cost_or_dearest(candidate: Candidate) -> float:
 
 def by_quality(candidate: Candidate) -> tuple[float, float, str]:
     """The likeliest first, ties to the cheaper, then by name."""
-    return -candidate.p_correct, cost_or_dearest(candidate), candidate.model
+    cost_usd = candidate.expected_cost_usd
+    return -candidate.p_correct, inf if cost_usd is None else cost_usd, candidate.model
 
 
 def by_cost(candidate: Candidate) -> tuple[float, float, str]:

@@ -31,6 +31,11 @@ class Refusals:
         self._clock = clock
         self._known: dict[Hashable, OrderedDict[tuple[str, str], float]] = {}
 
+    @property
+    def has_any(self) -> bool:
+        """Whether anything is known against any upstream."""
+        return bool(self._known)
+
     def remember(self, upstream: Hashable, refusal: Refusal, body: Mapping[str, object]) -> None:
         """Note that an upstream refused a request, for a parameter of its body."""
         value = ANY if refusal.any_value else _value(body.get(refusal.parameter))
@@ -42,7 +47,7 @@ class Refusals:
 
     def refused(self, upstream: Hashable, body: Mapping[str, object]) -> str | None:
         """The parameter of a body that an upstream refused before; none where nothing is known against it."""
-        known = self._known.get(upstream) if self._known else None
+        known = self._known.get(upstream)
         if known is None:
             return None
         now = self._clock()

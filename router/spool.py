@@ -33,8 +33,8 @@ class Record:
     kind: str
     row: dict[str, object]
 
-    def as_line(self) -> str:
-        return fast_json.text({"kind": self.kind, "row": self.row}) + "\n"
+    def as_line(self) -> bytes:
+        return fast_json.dumps({"kind": self.kind, "row": self.row}) + b"\n"
 
     @classmethod
     def from_line(cls, line: str) -> "Record":
@@ -75,7 +75,7 @@ class Spool:
     def write(self, records: Sequence[Record]) -> Segment:
         """Put records on the disk; OSError where it does not take them, or the spool has grown to its limit."""
         folder = self._folder()
-        content = "".join(record.as_line() for record in records).encode()
+        content = b"".join([record.as_line() for record in records])
         if self._n_bytes + len(content) > self._max_bytes:
             raise OSError(f"the spool holds {self._n_bytes} bytes; max_spool_bytes is {self._max_bytes}")
         self._number += 1
@@ -121,7 +121,8 @@ class Spool:
             try:
                 records.append(Record.from_line(line))
             except (ValueError, KeyError, TypeError) as error:
-                self._set_aside(f"{line}\n", f"a line of {segment.path.name} is no record ({type(error).__name__})")
+                why = f"a line of {segment.path.name} is no record ({type(error).__name__})"
+                self._set_aside(f"{line}\n".encode(), why)
         return records
 
     def remove(self, segment: Segment) -> None:
@@ -183,12 +184,12 @@ class Spool:
         if lock is not None:
             lock.close()
 
-    def _set_aside(self, line: str, why: str) -> None:
+    def _set_aside(self, line: bytes, why: str) -> None:
         """Append to the refused; what cannot even be set aside is said, and lost."""
         path = self._root / REFUSED
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:
+            with path.open("ab") as file:
                 file.write(line)
             logger.error("%s; set aside in %s", why, path)
         except OSError as error:

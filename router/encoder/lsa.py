@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
-from itertools import chain, islice, pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -205,27 +205,28 @@ class _Words:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._known: dict[str, list[int]] = {}
+        self._known: dict[str, bytes] = {}  # each word's tokens as an array's bytes, which join in no time
 
     def tokenize(self, prompts: Sequence[str], max_tokens: int) -> Iterator[NDArray[np.int64]]:
         """Tokenize a few prompts, and cut the middle out of what is too long."""
         for prompt in prompts:
             known = self._known
-            tokens = [known.get(word) or self._look_at(word) for word in SPACES.split(prompt) if word]
-            yield _cut(np.fromiter(chain.from_iterable(tokens), dtype=np.int64), max_tokens)
+            tokens = b"".join([known.get(word) or self._look_at(word) for word in SPACES.split(prompt) if word])
+            yield _cut(np.frombuffer(tokens, dtype=np.int64), max_tokens)
 
-    def _look_at(self, word: str) -> list[int]:
+    def _look_at(self, word: str) -> bytes:
         if word.isascii() and len(pieces := ASCII_PIECES.findall(word)) > 1:  # a number, a word with its full stop
             known = self._known
-            return [token for piece in pieces for token in known.get(piece) or self._tokenize(piece)]
+            return b"".join([known.get(piece) or self._tokenize(piece) for piece in pieces])
         return self._tokenize(word)
 
-    def _tokenize(self, word: str) -> list[int]:
+    def _tokenize(self, word: str) -> bytes:
         if len(word) > LONGEST_WORD:  # a batch finds no offsets, which takes long words most of their time
             (encoding,) = self._tokenizer.encode_batch_fast([word], add_special_tokens=False)
-            return list(encoding.ids)
-        tokens: list[int] = self._tokenizer.encode(word, add_special_tokens=False).ids
-        if len(tokens) <= LONGEST_WORD:  # one character may become eighteen
+            return np.array(encoding.ids, dtype=np.int64).tobytes()
+        ids: list[int] = self._tokenizer.encode(word, add_special_tokens=False).ids
+        tokens = np.array(ids, dtype=np.int64).tobytes()
+        if len(ids) <= LONGEST_WORD:  # one character may become eighteen
             if len(self._known) >= MOST_WORDS:
                 self._known = {}
             self._known[word] = tokens
