@@ -144,7 +144,7 @@ class Decision:
 
     def as_row(self, prompts: Literal["off", "hashed", "full"] = "off") -> dict[str, object]:
         """This decision as a row of the table `decisions`, with as much of its prompt as `prompts` says."""
-        prompt = self.prompt.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+        prompt = "" if prompts == "off" else _storable(self.prompt)
         settings: dict[str, object] = {} if self.policy is None else dict(self.policy.settings())
         if self.note is not None:
             settings["note"] = self.note
@@ -179,7 +179,7 @@ class Decision:
                 "aliases": [] if self.answered is None else list(self.answered.entry.aliases),
             },
             "prompt": prompt if prompts == "full" else None,
-            "prompt_sha256": None if prompts == "off" or not prompt else prompt_sha256(prompt),
+            "prompt_sha256": prompt_sha256(prompt) if prompt else None,
             "created_at": self.created_at,
         }
 
@@ -207,6 +207,11 @@ class Decision:
         behind = [option for option in self.options if option.entry.name not in self.failing]
         candidates = [Candidate(o.entry.name, o.p_correct or 0.0, o.expected_cost_usd) for o in behind]
         return flips(candidates, self.policy, self.first)
+
+
+def _storable(text: str) -> str:
+    """Without what no database takes: halves of surrogate pairs and zeros."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _explained(option: Option) -> dict[str, object]:

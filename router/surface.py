@@ -48,12 +48,17 @@ _ASCII_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")  # the same where all text is
 _OPTION = re.compile(r"^[ \t]*\(?[A-J][).][ \t]?(.*)$", re.MULTILINE)
 # of lower-cased text, where a search that starts at a letter skips to it
 _NO = re.compile(r"n(?<=\bn)(?:o|ot|one|ever)\b")
-_OTHER_NEGATIONS = ("except", "false", "incorrect", "least")
-_OTHER_NEGATION = re.compile(rf"\b(?:{'|'.join(_OTHER_NEGATIONS)})\b")
+_OTHER_NEGATION = re.compile(r"\b(?:except|false|incorrect|least)\b")
 _STATEMENT = re.compile(r"\b(?:statement 1\b|ii?\.)")
 _CODE = re.compile(r"\b(?:def |return\b|function\b)")
-_OPERATORS = b"=+*/^<>-"
-_DIGITS, _CAPITALS, _BEYOND_ASCII = bytes(range(48, 58)), bytes(range(65, 91)), bytes(range(128, 256))
+_DIGIT, _OPERATOR, _CAPITAL, _BEYOND_ASCII, _OTHER = b"0", b"+", b"A", b"\xff", b" "
+_KINDS = (  # of bytes, counted after one look at each
+    (bytes(range(48, 58)), _DIGIT),
+    (b"=+*/^<>-", _OPERATOR),
+    (bytes(range(65, 91)), _CAPITAL),
+    (bytes(range(128, 256)), _BEYOND_ASCII),
+)
+_KIND_OF = bytes(next((kind for some, kind in _KINDS if byte in some), _OTHER)[0] for byte in range(256))
 
 
 def describe(prompts: Sequence[str]) -> NDArray[np.float32]:
@@ -70,9 +75,10 @@ def _describe(text: str) -> list[float]:
     n = len(raw) + 1
     words = text.split()
     lower = text.lower()
-    n_digits = _count(raw, _DIGITS)
+    kinds = raw.translate(_KIND_OF)
+    n_digits = kinds.count(_DIGIT)
     numbers = (_ASCII_NUMBER.findall(text) if n_digits else []) if ascii_only else _NUMBER.findall(text)
-    options = _OPTION.findall(text)
+    options = _OPTION.findall(text) if "\n" in text or _OPTION.match(text) else []
     lengths = [len(option) for option in options] or [0]
     mean_length = sum(lengths) / len(lengths)
     spread = sqrt(sum((length - mean_length) ** 2 for length in lengths) / len(lengths))
@@ -84,15 +90,15 @@ def _describe(text: str) -> list[float]:
         log(n_digits),
         log(len(numbers)),
         float(min(max(map(len, numbers), default=0), 50)),
-        log(_count(raw, _OPERATORS)),
+        log(kinds.count(_OPERATOR)),
         log(raw.count(b"$")),
         log(raw.count(b"\\")),
         log(raw.count(b"?")),
         log(raw.count(b"(")),
         log(raw.count(b".")),
         log(raw.count(b",")),
-        _count(raw, _CAPITALS) / n,
-        0.0 if ascii_only else _count(raw, _BEYOND_ASCII) / n,
+        kinds.count(_CAPITAL) / n,
+        kinds.count(_BEYOND_ASCII) / n,
         len(text) / (len(words) + 1),
         len(set(words)) / (len(words) + 1),
         log(_count_negations(lower)),
@@ -106,14 +112,9 @@ def _describe(text: str) -> list[float]:
     ]
 
 
-def _count(raw: bytes, some: bytes) -> int:
-    """How many of the bytes are among these."""
-    return len(raw) - len(raw.translate(None, some))
-
-
 def _count_negations(lower: str) -> int:
     n = len(_NO.findall(lower))
-    if any(word in lower for word in _OTHER_NEGATIONS):  # a search that finds nothing takes much longer
+    if "except" in lower or "false" in lower or "incorrect" in lower or "least" in lower:  # else a search takes longer
         n += len(_OTHER_NEGATION.findall(lower))
     return n
 

@@ -7,7 +7,8 @@ from typing import Self
 class until:  # noqa: N801  reads as a verb, like asyncio.timeout_at
     """Cancel what runs inside at a time on the loop's clock; it then raises TimeoutError.
 
-    It is told the loop: finding the running one asks the system for the process's id in Python 3.11.
+    A plain `with` spares two coroutines. It is told the loop: finding the running one asks the system for the process's
+    id in Python 3.11.
     """
 
     __slots__ = ("_at", "_inside", "_is_over", "_loop", "_n_cancelled", "_timer")
@@ -17,7 +18,7 @@ class until:  # noqa: N801  reads as a verb, like asyncio.timeout_at
         self._at = at
         self._is_over = False
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         inside = asyncio.current_task(self._loop)
         assert inside is not None, "only a task can wait"
         self._inside = inside
@@ -25,7 +26,7 @@ class until:  # noqa: N801  reads as a verb, like asyncio.timeout_at
         self._timer = self._loop.call_at(self._at, self._end)
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self._timer.cancel()
         # one cancellation is this one's; with another, the task is to end whatever the time
         if self._is_over and self._inside.uncancel() <= self._n_cancelled and kind is asyncio.CancelledError:

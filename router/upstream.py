@@ -8,8 +8,8 @@ and an upstream's key never stands in a message.
 import asyncio
 import io
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from weakref import WeakSet
@@ -142,7 +142,7 @@ class ReplyStream:
         while not self._events:
             if self._at_end:
                 return None
-            async with _until(self._loop, due):
+            with _until(self._loop, due):
                 data = await self._response.content.readany()
             if data:
                 self._events.extend(self._parser.feed(data))
@@ -158,10 +158,10 @@ class ReplyStream:
 
     async def _drain(self) -> None:
         """Read what follows the end, so that the connection can be kept."""
-        with suppress(OSError, aiohttp.ClientError):  # a TimeoutError too
-            async with until(self._loop, self._loop.time() + DRAIN_S):
-                while not self._at_end:
-                    self._at_end = not await self._response.content.readany()
+        late = self._loop.time() + DRAIN_S
+        with suppress(OSError, aiohttp.ClientError), until(self._loop, late):  # a TimeoutError is an OSError
+            while not self._at_end:
+                self._at_end = not await self._response.content.readany()
 
 
 class Upstreams:
@@ -238,7 +238,7 @@ class Upstreams:
                 part = await response.content.readany()
             else:
                 due = _sooner(self._loop, self._timeouts.between_chunks_s, "between_chunks_timeout", deadline)
-                async with _until(self._loop, due):
+                with _until(self._loop, due):
                     part = await response.content.readany()
             if not part:
                 break
@@ -261,7 +261,7 @@ class Upstreams:
             _KEPT.set(False)
             data = body if len(body) <= LARGE_BODY else io.BytesIO(body)
             try:
-                async with _until(self._loop, due):
+                with _until(self._loop, due):
                     return await self._session.post(url, data=data, headers=headers, allow_redirects=False)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 # A kept connection that the upstream had closed meanwhile says so at once: it took nothing, so ask on
@@ -314,33 +314,41 @@ class _until(until):  # noqa: N801  reads as a verb
         super().__init__(loop, due.at)
         self._due = due
 
-    async def __aexit__(self, *raised: Any) -> None:
+    def __exit__(self, *raised: Any) -> None:
         try:
-            await super().__aexit__(*raised)
+            super().__exit__(*raised)
         except TimeoutError as error:
             raise UpstreamError(self._due.code, f"it took too long ({self._due})") from error
 
 
-@contextmanager
-def failures(upstream: Upstream) -> Iterator[None]:
-    """Turn what the client raises into an UpstreamError with a short code."""
-    try:
-        yield
-    except (aiohttp.ClientError, EventTooLongError, OSError, ValueError) as error:
-        code = "failed"
-        if isinstance(error, aiohttp.ConnectionTimeoutError):
-            code = "connect_timeout"
-        elif isinstance(error, aiohttp.ClientSSLError):
-            code = "tls"
-        elif isinstance(error, aiohttp.ClientConnectorError):
-            code = "refused"
-        elif isinstance(error, aiohttp.ClientPayloadError) and "content-encoding" in str(error).lower():
-            code = "undecodable"
-        elif isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | ConnectionError):
-            code = "reset"
-        elif isinstance(error, aiohttp.ClientResponseError):
-            code = "not_http"
-        raise UpstreamError(code, redact(f"{type(error).__name__}: {error}", upstream)) from error
+class failures:  # noqa: N801  reads as a noun of the block, like contextlib.suppress
+    """Turn what the client raises inside into an UpstreamError with a short code."""
+
+    __slots__ = ("_upstream",)
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
+        if isinstance(error, aiohttp.ClientError | EventTooLongError | OSError | ValueError):
+            raise UpstreamError(_code_of(error), redact(f"{type(error).__name__}: {error}", self._upstream)) from error
+
+
+def _code_of(error: Exception) -> str:
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return "connect_timeout"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "tls"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "refused"
+    if isinstance(error, aiohttp.ClientPayloadError) and "content-encoding" in str(error).lower():
+        return "undecodable"
+    if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | ConnectionError):
+        return "reset"
+    return "not_http" if isinstance(error, aiohttp.ClientResponseError) else "failed"
 
 
 def _is_event_stream(response: aiohttp.ClientResponse) -> bool:

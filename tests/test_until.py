@@ -9,16 +9,15 @@ from router.until import until
 
 async def test_what_is_in_time_is_left_alone() -> None:
     loop = asyncio.get_running_loop()
-    async with until(loop, loop.time() + 60):
+    with until(loop, loop.time() + 60):
         await asyncio.sleep(0)
     await asyncio.sleep(0)  # nothing is left behind that would cancel
 
 
 async def test_what_is_late_is_cancelled_and_can_go_on() -> None:
     loop = asyncio.get_running_loop()
-    with pytest.raises(TimeoutError):
-        async with until(loop, loop.time() + 0.01):
-            await asyncio.Event().wait()
+    with pytest.raises(TimeoutError), until(loop, loop.time() + 0.01):
+        await asyncio.Event().wait()
     task = asyncio.current_task()
     assert task is not None
     assert not task.cancelling()
@@ -27,27 +26,23 @@ async def test_what_is_late_is_cancelled_and_can_go_on() -> None:
 
 async def test_a_time_that_is_over_ends_the_first_wait() -> None:
     loop = asyncio.get_running_loop()
-    with pytest.raises(TimeoutError):
-        async with until(loop, loop.time() - 1):
-            await asyncio.Event().wait()
+    with pytest.raises(TimeoutError), until(loop, loop.time() - 1):
+        await asyncio.Event().wait()
 
 
 async def test_it_can_be_put_off() -> None:
     loop = asyncio.get_running_loop()
-    async with until(loop, loop.time() + 0.02) as patience:
+    with until(loop, loop.time() + 0.02) as patience:
         patience.reschedule(loop.time() + 60)
         await asyncio.sleep(0.05)
 
 
 async def test_of_two_the_sooner_ends_its_own_inside() -> None:
     loop = asyncio.get_running_loop()
-    async with until(loop, loop.time() + 60):
-        with pytest.raises(TimeoutError):
-            async with until(loop, loop.time() + 0.01):
-                await asyncio.Event().wait()
-    with pytest.raises(TimeoutError):
-        async with until(loop, loop.time() + 0.01), until(loop, loop.time() + 60):
-            await asyncio.Event().wait()
+    with until(loop, loop.time() + 60), pytest.raises(TimeoutError), until(loop, loop.time() + 0.01):
+        await asyncio.Event().wait()
+    with pytest.raises(TimeoutError), until(loop, loop.time() + 0.01), until(loop, loop.time() + 60):
+        await asyncio.Event().wait()
 
 
 async def test_a_cancellation_from_outside_stays_one() -> None:
@@ -55,7 +50,7 @@ async def test_a_cancellation_from_outside_stays_one() -> None:
     waits = asyncio.Event()
 
     async def wait(seconds: float) -> None:
-        async with until(loop, loop.time() + seconds):
+        with until(loop, loop.time() + seconds):
             waits.set()
             await asyncio.Event().wait()
 
@@ -71,7 +66,7 @@ async def test_a_cancellation_in_the_same_moment_is_not_swallowed() -> None:
     waits = asyncio.Event()
 
     async def wait() -> None:
-        async with until(loop, loop.time() - 1):  # over as soon as the loop turns
+        with until(loop, loop.time() - 1):  # over as soon as the loop turns
             waits.set()
             await asyncio.Event().wait()
 
@@ -84,6 +79,5 @@ async def test_a_cancellation_in_the_same_moment_is_not_swallowed() -> None:
 
 async def test_another_error_passes_through() -> None:
     loop = asyncio.get_running_loop()
-    with pytest.raises(KeyError):
-        async with until(loop, loop.time() + 60):
-            raise KeyError
+    with pytest.raises(KeyError), until(loop, loop.time() + 60):
+        raise KeyError

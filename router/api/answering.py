@@ -20,7 +20,7 @@ from router.until import until
 logger = logging.getLogger(__name__)
 
 DEBUG = "x-embedrouter-debug"
-GRACE_S = 0.02
+GRACE_S = 0.1
 EXPLAIN_S = 5.0  # an answer that is there waits no longer for its explanation
 Explain = Callable[[], Awaitable[dict[str, object]]]
 
@@ -30,7 +30,7 @@ async def answer(request: Request, endpoint: Endpoint) -> Response:
     service = service_of(request)
     try:
         wanted = await prompt_request(request, endpoint)
-        async with leaving_cancels(request.receive):
+        with leaving_cancels(request.receive):
             answered = await service.answer(wanted, request.scope["state"]["request_id"])
     except ClientLeftError:
         return Response(status_code=CLIENT_CLOSED_STATUS)
@@ -47,7 +47,7 @@ async def explained(explain: Explain) -> dict[str, object]:
     """What explains an answer, or a note that nothing does: the answer itself is paid for and must not be lost."""
     loop = asyncio.get_running_loop()
     try:
-        async with until(loop, loop.time() + EXPLAIN_S):
+        with until(loop, loop.time() + EXPLAIN_S):
             return await explain()
     except Exception:
         logger.exception("an answer could not be explained")
@@ -85,7 +85,7 @@ class EventStream(Response):
         silence = asyncio.create_task(keep_alive())
         last_word = b""
         try:
-            async with leaving_cancels(receive):
+            with leaving_cancels(receive):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 if self._explain is not None:  # in a comment, which every client skips
                     comment = json.dumps(await explained(self._explain), separators=(",", ":"))
@@ -124,14 +124,14 @@ class leaving_cancels:  # noqa: N801  reads as a verb, like asyncio.timeout
         self._left = False
         self._watching: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         loop = asyncio.get_running_loop()
         inside = asyncio.current_task(loop)
         assert inside is not None
         self._inside = inside
         self._timer = loop.call_later(GRACE_S, self._begin)
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._timer.cancel()
         if self._watching is not None:
             self._watching.cancel()

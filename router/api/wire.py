@@ -76,7 +76,7 @@ async def read_body(request: Request, limits: Server) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
-        async with until(loop, loop.time() + limits.body_timeout_s) as patience:
+        with until(loop, loop.time() + limits.body_timeout_s) as patience:
             while True:
                 event = await request.receive()
                 if event["type"] == "http.disconnect":
