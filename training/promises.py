@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import beta
 from sklearn.cluster import MiniBatchKMeans
 
 from router.scorer import Z90, Forecast, Singles
@@ -21,6 +22,7 @@ N_SIMULATED = 50
 N_RESAMPLES = 1000
 PRIOR_GROUPS = 10  # pairs of a model and a group, their worth of belief that intervals hold as they are
 SCALE_LIMITS = (0.01, 4.0)  # of an interval's variance
+MIN_GROUPS = 20  # fewer, drawn again, vary less than others like them would: one always agrees with itself
 MIN_OUTCOMES = 100  # a benchmark or a model is judged from this many on
 
 
@@ -94,8 +96,8 @@ def promises(bench: RoutingBench, p: Floats, groups: NDArray[np.int64], seed: in
     """
     if not bench.countable:
         return []
-    weights = bootstrap_weights(groups[bench.rows], N_RESAMPLES, seed)
-    kept = [_promise(None, p[np.ix_(bench.rows, bench.columns)], bench, bench.choose(p), weights)]
+    resampled = _Resampled(groups[bench.rows], bootstrap_weights(groups[bench.rows], N_RESAMPLES, seed))
+    kept = [_promise(None, p[np.ix_(bench.rows, bench.columns)], bench, bench.choose(p), resampled)]
     priced = bench.priced()
     if not priced.countable:
         return kept
@@ -104,18 +106,37 @@ def promises(bench: RoutingBench, p: Floats, groups: NDArray[np.int64], seed: in
         cost = np.where(forecast >= threshold, priced.expected_cost, np.inf)
         choice = np.where(np.isfinite(cost.min(axis=1)), cost.argmin(axis=1), -1)
         if (choice >= 0).any():
-            kept.append(_promise(threshold, forecast, priced, choice, weights))
+            kept.append(_promise(threshold, forecast, priced, choice, resampled))
     return kept
 
 
+@dataclass(frozen=True)
+class _Resampled:
+    """The groups of questions, (n_questions,), and how often each question was drawn, (n_resamples, n_questions)."""
+
+    groups: NDArray[np.int64]
+    weights: Floats
+
+    def share(self, right: Floats, rows: NDArray[np.int64]) -> tuple[float, float]:
+        """A share's 95% interval: by bootstrap over groups, exact (Clopper and Pearson 1934) where they are few."""
+        _, group = np.unique(self.groups[rows], return_inverse=True)
+        n = int(group.max()) + 1
+        if n < MIN_GROUPS:
+            n_right = float((np.bincount(group, right) / np.bincount(group)).sum())
+            low = beta.ppf(0.025, n_right, n - n_right + 1) if n_right > 0 else 0.0
+            high = beta.ppf(0.975, n_right + 1, n - n_right) if n_right < n else 1.0
+            return float(low), float(high)
+        drawn = self.weights[:, rows]
+        with np.errstate(invalid="ignore"):
+            return interval((drawn @ right) / drawn.sum(axis=1))
+
+
 def _promise(
-    threshold: float | None, forecast: Floats, bench: RoutingBench, choice: NDArray[np.int64], weights: Floats
+    threshold: float | None, forecast: Floats, bench: RoutingBench, choice: NDArray[np.int64], resampled: _Resampled
 ) -> Promise:
     rows = np.flatnonzero(choice >= 0)
     promised, right = forecast[rows, choice[rows]], bench.label[rows, choice[rows]]
-    with np.errstate(invalid="ignore"):
-        samples = (weights[:, rows] @ right) / weights[:, rows].sum(axis=1)
-    return Promise(threshold, float(promised.mean()), float(right.mean()), interval(samples), len(rows))
+    return Promise(threshold, float(promised.mean()), float(right.mean()), resampled.share(right, rows), len(rows))
 
 
 def like_questions(points: Singles, size: int = MIN_OUTCOMES, seed: int = 0) -> NDArray[np.int64]:
