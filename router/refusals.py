@@ -33,7 +33,7 @@ class Refusals:
 
     @property
     def has_any(self) -> bool:
-        """Whether anything is known against any upstream."""
+        """Whether anything was ever known against any upstream."""
         return bool(self._known)
 
     def remember(self, upstream: Hashable, refusal: Refusal, body: Mapping[str, object]) -> None:

@@ -7,7 +7,7 @@ less than usual such texts leave open. The forecast for an unseen prompt integra
 it. Arrays only: no SQL, no files, no text.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
@@ -103,23 +103,25 @@ def _squared_distance(a: Singles, columns: Singles, norms: Singles) -> Singles:
 class _Variances:
     """What does not depend on the prompt in the variances of logits.
 
-    by_prompt: (M,); pairs: (2, P), the places of (embedding, 1) that are multiplied with one another; by_pair: (P, M),
-    what each product brings: quadratic forms of symmetric matrices, each pair counted once.
+    by_prompt: (M,), of which unsure, (M,), comes of not knowing the models; pairs: (2, P), the places of (embedding, 1)
+    that are multiplied with one another; by_pair: (P, M), what each product brings: quadratic forms of symmetric
+    matrices, each pair counted once.
     """
 
     by_prompt: Singles
+    unsure: Singles
     pairs: NDArray[np.intp]
     by_pair: Singles
 
     @classmethod
     def of(cls, scorer: "Scorer") -> "_Variances":
-        u, unsure, residual = scorer.model_embedding, scorer.model_covariance, scorer.residual
+        u, covariance, residual = scorer.model_embedding, scorer.model_covariance, scorer.residual
         dim = len(residual)
         pairs = np.array(np.triu_indices(dim + 1))  # (2, P), the last of which is 1 * 1
-        by_pair = unsure[:, pairs[0], pairs[1]].T * np.where(pairs[0] == pairs[1], 1, 2)[:, None]
-        by_pair[-1] += np.einsum("mkl,kl->m", unsure[:, :dim, :dim], residual)
-        by_prompt = np.einsum("mk,kl,ml->m", u, residual, u)
-        return cls(by_prompt, pairs, np.ascontiguousarray(by_pair, dtype=np.float32))
+        by_pair = covariance[:, pairs[0], pairs[1]].T * np.where(pairs[0] == pairs[1], 1, 2)[:, None]
+        unsure = np.einsum("mkl,kl->m", covariance[:, :dim, :dim], residual)
+        by_prompt = np.einsum("mk,kl,ml->m", u, residual, u) + unsure
+        return cls(by_prompt, unsure, pairs, np.ascontiguousarray(by_pair, dtype=np.float32))
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class Scorer:
     weights: of shape (n_landmarks, K), with prior_mean of shape (K,): f(x) = prior_mean + kernel(x, landmarks) weights;
     forest, forest_share: trees that read the same points: this share of an embedding's forecast is theirs, the rest
     the process's; two views of text that err differently are better than either. Beside the embedding their values
-    may hold a spread, how many times R's variance logits have at such points: some kinds of text tell less than others;
+    may hold a spread, by what R is multiplied at such points: some kinds of text tell less than others;
     residual: of shape (K, K), the usual covariance R of an embedding about f(x);
     known: of shape (n_landmarks, n_directions), with signal of shape (K, K): f(x) itself is known up to a covariance
     of novelty(x) * signal, where novelty is 1 less the share of the prior variance that kernel(x, landmarks) known
@@ -201,7 +203,17 @@ class Scorer:
         share, dim = np.float32(self.forest_share), by_process.shape[1]
         told = self.forest(points)
         mixed: Singles = (1 - share) * by_process + share * told[:, :dim]
-        return mixed, told[:, dim:] if told.shape[1] > dim else AS_USUAL
+        return mixed, told[:, dim:] if self.has_spread else AS_USUAL
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether the forest tells how far text is off."""
+        return bool(self.forest.value.shape[1] > len(self.residual))
+
+    def without_spread(self) -> "Scorer":
+        """The same with R as it is at every point."""
+        forest = self.forest
+        return replace(self, forest=replace(forest, value=forest.value[:, : len(self.residual)]))
 
     def novelty(self, similarity: Singles) -> Singles:
         """How far prompts lie outside what the training questions cover, (N,): near 0 among many, 1 out of sight."""
@@ -223,14 +235,14 @@ class Scorer:
         return mean
 
     def variance_by_prompt(self) -> Singles:
-        """The variance of logits that a question's embedding has about its text's forecast, of shape (M,).
+        """The variance that logits have since a question's embedding is not its text's forecast, of shape (M,).
 
         Times a question's spread it is that question's.
         """
         return self._variances.by_prompt
 
     def variance_by_model(self, embedding: Singles) -> Singles:
-        """The variance of logits that comes of not knowing the models exactly; embedding (N, K) to (N, M)."""
+        """The variance of logits that models not known exactly bring at the forecast; embedding (N, K) to (N, M)."""
         joined = np.ones((len(embedding), embedding.shape[1] + 1), dtype=np.float32)  # (N, K+1)
         joined[:, :-1] = embedding
         first, second = self._variances.pairs
@@ -263,7 +275,7 @@ class Scorer:
         (embedding, spread), novelty = self.embed_points(points, similarity), self.novelty(similarity)
         by_model = self.variance_by_model(embedding)
         signal = np.einsum("mk,kl,ml->m", self.model_embedding, self.signal, self.model_embedding)  # (M,)
-        error = Z90 * np.sqrt(np.maximum(by_model + novelty[:, None] * signal, 0))
+        error = Z90 * np.sqrt(np.maximum(by_model + self._variances.unsure + novelty[:, None] * signal, 0))
         scale = np.sqrt(1 + np.float32(np.pi / 8) * (spread * self.variance_by_prompt() + by_model))
         mean = self._mean_logits(embedding)
         low, p, high = (self._calibrate((mean + side * error) / scale) for side in (-1, 0, 1))

@@ -38,6 +38,7 @@ DRAIN_S = 0.05
 CLOSING_S = 2.0  # between the end of an answer and what may follow it: its usage, and the word that nothing does
 BROKEN_OFF = frozenset({"reset", "truncated", "between_chunks_timeout", "total_timeout"})
 STALE_S = 0.25  # a round trip to a far upstream, and less than any answer takes
+FAILURES = (aiohttp.ClientError, EventTooLongError, OSError, ValueError)
 MAX_REPLY_BYTES = 64 * 1024 * 1024  # far more than any completion; without an end, it would fill the memory
 MAX_HELD = 1000  # chunks before the first content
 LARGE_BODY = 1024 * 1024  # a larger one is written piece by piece: all at once, it would hold the event loop
@@ -333,7 +334,7 @@ class failures:  # noqa: N801  reads as a noun of the block, like contextlib.sup
         pass
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
-        if isinstance(error, aiohttp.ClientError | EventTooLongError | OSError | ValueError):
+        if isinstance(error, FAILURES):
             raise UpstreamError(_code_of(error), redact(f"{type(error).__name__}: {error}", self._upstream)) from error
 
 

@@ -12,11 +12,13 @@ from router.forest import Forest
 from router.scorer import Features, Scorer, kernel
 from router.surface import N_SURFACE, describe
 from tests.planted import TOPICS, Planted, planted_log
-from training.alternation import FitSettings
+from training import fit
+from training.alternation import FitSettings, Log
 from training.baselines import model_mean
 from training.calibrate import fit_own, fit_platt
 from training.dataset import Correctness
 from training.fit import fit_scorer, smoothest_within_one_error
+from training.folds import deal_folds
 from training.metrics import Cells, nll_by_cell
 from training.posterior import Models, Outcomes, infer, start_models, update_models
 from training.process import Basis, Smoother
@@ -112,15 +114,26 @@ def test_two_questions_are_the_least_to_learn_from() -> None:
         fit_scorer(replace(data, label=none), vectors, settings=QUICK)
 
 
-def test_a_scorer_is_its_formula() -> None:
+def one_leaf(*value: float) -> Forest:
+    """A forest of one tree that says the same of every point."""
+    none = np.zeros(1, dtype=np.int32)
+    return Forest(none, none, none.astype(np.float32), np.zeros(2, dtype=np.int32), np.array([value], np.float32), 0)
+
+
+@pytest.mark.parametrize(
+    ("forest", "share", "spread"),
+    [(Forest.nothing(2), 0.0, 1.0), (one_leaf(0.3, -0.8), 0.5, 1.0), (one_leaf(0.3, -0.8, 2.5), 0.5, 2.5)],
+    ids=["process alone", "an artifact from before spreads", "a spread"],
+)
+def test_a_scorer_is_its_formula(forest: Forest, share: float, spread: float) -> None:
     rng = np.random.default_rng(0)
     scorer = Scorer(
         Features(*(rng.normal(size=n).astype(np.float32) ** 2 for n in (4, N_SURFACE, N_SURFACE))),
         landmarks=rng.normal(size=(7, 4 + N_SURFACE)).astype(np.float32),
         weights=rng.normal(size=(7, 2)).astype(np.float32),
         prior_mean=rng.normal(size=2).astype(np.float32),
-        forest=Forest.nothing(2),
-        forest_share=0.0,
+        forest=forest,
+        forest_share=share,
         residual=np.array([[0.5, 0.1], [0.1, 0.3]], dtype=np.float32),
         known=np.zeros((7, 1), dtype=np.float32),
         signal=np.zeros((2, 2), dtype=np.float32),
@@ -139,37 +152,61 @@ def test_a_scorer_is_its_formula() -> None:
         point = np.concatenate([direction, look])
         squared = (point - scorer.landmarks) ** 2
         similarity = 0.5 * np.exp(-squared[:, :4].sum(axis=1)) + np.exp(-squared.sum(axis=1) / 2)
-        t = scorer.prior_mean + similarity @ scorer.weights
+        t = (1 - share) * (scorer.prior_mean + similarity @ scorer.weights) + share * np.array([0.3, -0.8])
         for m in range(3):
             u = scorer.model_embedding[m]
             joined, unsure = np.append(t, 1), scorer.model_covariance[m]
-            variance = u @ scorer.residual @ u + joined @ unsure @ joined + np.trace(unsure[:2, :2] @ scorer.residual)
+            residual = spread * scorer.residual
+            variance = u @ residual @ u + joined @ unsure @ joined + np.trace(unsure[:2, :2] @ residual)
             logit = (scorer.model_bias[m] + u @ t) / np.sqrt(1 + np.pi / 8 * variance)
             slope, offset = scorer.own_calibration[m]
             expected = 1 / (1 + np.exp(-(slope * (1.5 * logit - 0.2) + offset)))
             assert scorer.p_correct(vectors, surface)[n, m] == pytest.approx(expected, abs=1e-5)
+            assert scorer.forecast(vectors, surface).p_correct[n, m] == pytest.approx(expected, abs=1e-5)
 
 
-def test_texts_that_tell_less_are_forecast_more_timidly() -> None:
-    """Of two kinds of text one decides the outcome; the other's questions are right or wrong for all models alike."""
+def of_two_kinds(n: int = 1200, n_models: int = 30) -> tuple[Correctness, Vectors, NDArray[np.int64]]:
+    """Of texts of kind 0 one side decides the outcome; of kind 1 nothing that can be read does."""
     rng = np.random.default_rng(0)
-    n = 1200
     kind, side = rng.integers(2, size=n), rng.choice([-1.0, 1.0], n)
     hidden = np.where(kind == 1, rng.choice([-1.0, 1.0], n), side)
-    p_right = 1 / (1 + np.exp(-1.5 * hidden))[:, None] * np.ones(30)
-    label = (rng.random((n, 30)) < p_right).astype(np.float32)
+    p_right = 1 / (1 + np.exp(-1.5 * hidden))[:, None] * np.ones(n_models)
+    label = (rng.random((n, n_models)) < p_right).astype(np.float32)
     vectors = np.stack([kind * 2.0 - 1, side, np.ones(n)], axis=1).astype(np.float32)
     vectors += rng.normal(0, 0.05, vectors.shape).astype(np.float32)
-    log = planted_log(n, 30).log
-    data = replace(Correctness.from_log(log), label=label)
-    rows = data.split != "test"
-    settings = replace(QUICK, forest_shares=(0.5,))
-    scorer = fit_scorer(data, vectors, settings=settings).scorer
+    return replace(Correctness.from_log(planted_log(n, n_models).log), label=label), vectors, kind
+
+
+def test_the_forest_tells_which_texts_tell_less() -> None:
+    data, vectors, kind = of_two_kinds()
+    scorer = fit_scorer(data, vectors, settings=replace(QUICK, forest_shares=(0.5,))).scorer
     spread = scorer.forest(scorer.features(vectors, describe(data.prompts)))[:, -1]
-    assert np.mean(spread[rows & (kind == 1)]) > 1.5 * np.mean(spread[rows & (kind == 0)])
-    embedding = scorer.embed(vectors[:1], describe(data.prompts[:1]))
-    narrow, wide = (np.abs(scorer.logits(embedding, np.full((1, 1), s, np.float32))).mean() for s in (0.5, 2.0))
-    assert wide < narrow
+    unseen = data.split == "test"
+    assert spread[unseen & (kind == 1)].mean() > 1.5 * spread[unseen & (kind == 0)].mean()
+    assert spread[~unseen].mean() == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("is_misled", [False, True])
+def test_a_spread_that_does_not_help_held_out_questions_is_left_out(is_misled: bool) -> None:
+    data, vectors, _ = of_two_kinds()
+    log = Log.of(data, vectors, np.arange(data.n_questions))
+    folds = deal_folds(data.groups, 2, 0)
+    scorers = [fit._fit_once(log.rows(folds != k), 2.0, 0, QUICK).scorer for k in (0, 1)]
+    if is_misled:  # as by templates that say nothing, of which each has copies with its outcomes
+        turned = [np.append(s.forest.value[:, :-1], 4 * (s.forest.value[:, -1:] < 1), axis=1) for s in scorers]
+        scorers = [
+            replace(s, forest=replace(s.forest, value=v.astype(np.float32)))
+            for s, v in zip(scorers, turned, strict=True)
+        ]
+    mixing = fit._choose_mixing(log, folds, scorers, (0.5,))
+    assert mixing.with_spread is not is_misled
+    closed = fit._Closing.fit(mixing, mixing.logits, log.label).close(scorers[0])
+    assert closed.has_spread is not is_misled
+    calibrated = closed.p_correct(log.vectors[folds == 0], log.surface[folds == 0])
+    slope, offset = closed.slope, closed.offset
+    expected = slope * mixing.logits[folds == 0].astype(np.float64) + offset  # what was chosen is what is served
+    own = closed.own_calibration
+    assert calibrated == pytest.approx(1 / (1 + np.exp(-(expected * own[:, 0] + own[:, 1]))), abs=1e-5)
 
 
 def test_a_question_without_outcomes_keeps_its_prior_and_one_with_many_follows_them() -> None:

@@ -45,7 +45,8 @@ def test_a_fold_is_calibrated_by_the_labels_of_the_others_alone() -> None:
     folds = deal_folds(np.arange(DATA.n_questions), 3, 0)
     logits = np.random.default_rng(0).normal(size=DATA.label.shape).astype(np.float32)
     turned = np.where((folds == 0)[:, None], 1 - DATA.label, DATA.label)
-    honest, other = (fit._Closing.by_other_folds(0.3, logits, label, folds) for label in (DATA.label, turned))
+    mixing = fit._Mixing(0.3, True, logits, {})
+    honest, other = (fit._Closing.by_other_folds(mixing, label, folds) for label in (DATA.label, turned))
     assert honest[0].platt == other[0].platt
     np.testing.assert_array_equal(honest[0].own, other[0].own)
     assert honest[1].platt != other[1].platt

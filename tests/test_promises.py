@@ -44,6 +44,14 @@ def test_near_duplicates_count_once() -> None:
     assert last.ci95 == pytest.approx((0.0126, 0.9874), abs=1e-4)  # of one in two
 
 
+def test_the_interval_holds_the_share_whatever_the_groups() -> None:
+    right = np.append(np.ones(1000), np.zeros(5))
+    (last,) = judged(right, groups=np.maximum(np.arange(1005), 999))[-1:]
+    assert last.ci95[0] <= last.right == pytest.approx(1000 / 1005)
+    assert last.ci95[1] >= last.right
+    assert last.ci95[1] - last.ci95[0] > 0.9  # as of one question: the others are nearly the same
+
+
 def test_many_questions_are_judged_by_drawing_them_again() -> None:
     rng = np.random.default_rng(0)
     (kept,) = judged(rng.random(2000) < 0.97)[-1:]

@@ -106,15 +106,16 @@ class Step:
         return replace(self, scorer=replace(self.scorer, forest=forest))
 
     def _spread(self) -> Floats:
-        """How many times the residual's variance the logits of each question have about the text's forecast, (N,).
+        """By how much more or less than others the logits of each question vary about its text's forecast, (N,).
 
-        Averaged over models: what the forecast missed and what is not known of it even after the outcomes.
+        Averaged over models: what the forecast missed, and what is not known of it even after the outcomes. The mean is
+        1. A question with few outcomes stays near it: nothing says that it is another than the rest.
         """
         state, questions = self.state, self.questions
         gram = state.models.embedding.T @ state.models.embedding
         error = questions.mean - state.forecast
         variance = np.einsum("nk,nk->n", error @ gram, error) + np.einsum("nkl,kl->n", questions.covariance, gram)
-        spread: Floats = variance / max(float((state.residual * gram).sum()), 1e-9)
+        spread: Floats = variance / max(float(variance.mean()), 1e-9)
         return spread
 
 

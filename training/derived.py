@@ -135,9 +135,7 @@ def questions_of(champion: Artifact, answers: pd.DataFrame) -> Posterior:
         covariance[~new] = logged.covariance()[at[~new]]
     if new.any():
         unseen = [prompts[i] for i in np.flatnonzero(new)]
-        by_text = questions_from_text(
-            champion.scorer, champion.scorer.embed(champion.encoder.encode(unseen), describe(unseen))
-        )
+        by_text = questions_from_text(champion.scorer, champion.encoder.encode(unseen), describe(unseen))
         mean[new], covariance[new] = by_text.mean, by_text.covariance
     return Posterior(mean, covariance)
 

@@ -100,7 +100,8 @@ def refit(
     with chunk_threads():
         last = _fit_once(log, like.noise, seed, settings, with_forest=like.scorer.forest_share > 0)
         questions = last.questions
-    closing = _Closing(like.scorer.forest_share, Platt(like.scorer.slope, like.scorer.offset), POOLED)
+    platt = Platt(like.scorer.slope, like.scorer.offset)
+    closing = _Closing(like.scorer.forest_share, like.scorer.has_spread, platt, POOLED)
     return replace(like, scorer=closing.close(last.scorer, like.interval_scale), rows=rows, questions=questions)
 
 
@@ -112,29 +113,31 @@ def _fit_once(log: Log, noise: float, seed: int, settings: FitSettings, *, with_
 
 @dataclass(frozen=True)
 class _Closing:
-    """What calibrates an uncalibrated scorer: the forest's share, and slope and offset of all models and each one's."""
+    """What calibrates an uncalibrated scorer: the forest's share, and slope and offset of all models and each one's.
+
+    with_spread: whether the forest tells how far text is off, which it may have learned from near-duplicates.
+    """
 
     forest_share: float
+    with_spread: bool
     platt: Platt
     own: Singles
 
     @classmethod
-    def fit(cls, forest_share: float, logits: Singles, label: NDArray[np.float32]) -> "_Closing":
+    def fit(cls, mixing: "_Mixing", logits: Singles, label: NDArray[np.float32]) -> "_Closing":
         """Calibrate held-out logits of shape (n_questions, n_models)."""
         platt = fit_platt(logits, label)
-        return cls(forest_share, platt, fit_own(platt.slope * logits + platt.offset, label))
+        return cls(mixing.forest_share, mixing.with_spread, platt, fit_own(platt.slope * logits + platt.offset, label))
 
     @classmethod
-    def by_other_folds(
-        cls, forest_share: float, logits: Singles, label: NDArray[np.float32], folds: Rows
-    ) -> list["_Closing"]:
+    def by_other_folds(cls, mixing: "_Mixing", label: NDArray[np.float32], folds: Rows) -> list["_Closing"]:
         """Calibrate each fold by the labels of the others: a choice by maximum would find what its own flattered."""
-        return [cls.fit(forest_share, logits[folds != k], label[folds != k]) for k in np.unique(folds)]
+        return [cls.fit(mixing, mixing.logits[folds != k], label[folds != k]) for k in np.unique(folds)]
 
     def close(self, scorer: Scorer, interval_scale: float = 1.0) -> Scorer:
         """Give an uncalibrated scorer what cross-fitting decided."""
         return replace(
-            scorer,
+            scorer if self.with_spread else scorer.without_spread(),
             slope=self.platt.slope,
             offset=self.platt.offset,
             own_calibration=self.own,
@@ -159,17 +162,15 @@ def _choose(log: Log, groups: Rows, folds: Rows, seed: int, settings: FitSetting
     """Choose and calibrate on forecasts of each fold by what was fitted to the others, just as all are fitted last."""
     noise, nll_by_noise = _choose_noise(log, groups, folds, seed, settings)
     scorers = [_fit_once(log.rows(folds != k), noise, seed, settings).scorer for k in np.unique(folds)]
-    shares = settings.forest_shares
-    mixed = _cross_fit(log, folds, scorers, partial(_mixed_logits, shares=shares))
-    best, nll_by_share = _choose_forest_share(mixed, shares, log)
-    by_others = _Closing.by_other_folds(shares[best], mixed[best], log.label, folds)
+    mixing = _choose_mixing(log, folds, scorers, settings.forest_shares)
+    by_others = _Closing.by_other_folds(mixing, log.label, folds)
     closed = [closing.close(one) for closing, one in zip(by_others, scorers, strict=True)]
     unseen = _forecast_unseen(log, folds, closed)
     return _Choice(
-        **vars(_Closing.fit(shares[best], mixed[best], log.label)),
+        **vars(_Closing.fit(mixing, mixing.logits, log.label)),
         noise=noise,
         nll_by_noise=nll_by_noise,
-        nll_by_forest_share=nll_by_share,
+        nll_by_forest_share=mixing.nll_by_forest_share,
         interval_scale=_interval_scale(log, scorers[0], unseen, seed),
         abstention=calibrate_abstention(unseen.p_correct, log.label, groups, seed),
         max_novelty=float(np.quantile(unseen.novelty, COVERED)),
@@ -187,17 +188,38 @@ def _choose_noise(
     return settings.noises[level], _mean_losses(settings.noises, losses, log)
 
 
-def _choose_forest_share(mixed: Singles, shares: Sequence[float], log: Log) -> tuple[int, dict[float, float]]:
-    """Find the forest's share whose forecasts of the held-out questions are best once they are calibrated.
+@dataclass(frozen=True)
+class _Mixing:
+    """How the forest is asked: its share, and whether for a spread too; logits: (N, M), what held-out questions get."""
 
-    mixed: logits (n_shares, N, M); an average of two views is too timid until calibrated.
+    forest_share: float
+    with_spread: bool
+    logits: Singles
+    nll_by_forest_share: dict[float, float]
+
+
+def _choose_mixing(log: Log, folds: Rows, scorers: Sequence[Scorer], shares: Sequence[float]) -> _Mixing:
+    """Find what forecasts held-out questions best once it is calibrated; an average of two views is too timid before.
+
+    Groups of near-duplicates are held out together, so that a spread which they misled is found out.
     """
-    calibrated = np.empty_like(mixed)
-    for z, out in zip(mixed, calibrated, strict=True):
+    mixed = _cross_fit(log, folds, scorers, partial(_mixed_logits, shares=shares))
+    losses = _calibrated_losses(mixed, log)
+    best = int(losses.sum(axis=1).argmin())
+    plain = partial(_mixed_logits, shares=[shares[best]])
+    without = _cross_fit(log, folds, [scorer.without_spread() for scorer in scorers], plain)
+    ways = np.concatenate([mixed[[best]], without])
+    is_plain = bool(_calibrated_losses(ways, log).sum(axis=1).argmin())
+    return _Mixing(shares[best], not is_plain, ways[int(is_plain)], _mean_losses(shares, losses, log))
+
+
+def _calibrated_losses(logits: Singles, log: Log) -> Floats:
+    """Sum each question's losses, (n_candidates, N), once each candidate's logits (N, M) are calibrated together."""
+    calibrated = np.empty_like(logits)
+    for z, out in zip(logits, calibrated, strict=True):
         platt = fit_platt(z, log.label)
         out[:] = platt.slope * z + platt.offset
-    losses = _loss_by_question(calibrated, log.label)
-    return int(losses.sum(axis=1).argmin()), _mean_losses(shares, losses, log)
+    return _loss_by_question(calibrated, log.label)
 
 
 def _mean_losses(candidates: Sequence[float], losses: Floats, log: Log) -> dict[float, float]:

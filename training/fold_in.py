@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from router.encoder.base import Vectors
 from router.scorer import Scorer
 from training.posterior import Models, Outcomes, Posterior, evidence, infer, sigmoid
 
@@ -105,14 +106,20 @@ def fold_in(prior: ModelPosterior, questions: Posterior, label: Floats, steps: i
     return ModelPosterior(theta, np.linalg.inv(information + precision))
 
 
-def questions_from_text(scorer: Scorer, embedding: NDArray[np.float32]) -> Posterior:
-    """What text alone says of questions, given `scorer.embed` of them, (N, K): the residual is their covariance."""
-    residual = scorer.residual.astype(np.float64)
-    return Posterior(embedding.astype(np.float64), np.broadcast_to(residual, (len(embedding), *residual.shape)))
+def questions_from_text(scorer: Scorer, vectors: Vectors, surface: NDArray[np.float32]) -> Posterior:
+    """What text alone says of questions, vectors (N, dim_vector) and surfaces (N, n_surface): as the scorer has it."""
+    points = scorer.features(vectors, surface)
+    embedding, spread = scorer.embed_points(points, scorer.similarity(points))
+    dim = scorer.residual.shape[0]
+    covariance = np.broadcast_to(spread[:, :, None].astype(np.float64) * scorer.residual, (len(embedding), dim, dim))
+    return Posterior(embedding.astype(np.float64), covariance)
 
 
 def questions_from_outcomes(scorer: Scorer, embedding: NDArray[np.float32], label: NDArray[np.float32]) -> Posterior:
-    """What text and the pool's outcomes (N, M), NaN where unobserved, say of questions the fit did not see."""
+    """What text and the pool's outcomes (N, M), NaN where unobserved, say of questions the fit did not see.
+
+    Of text what it usually says: beside outcomes it matters little how much more or less than that.
+    """
     models = Models(scorer.model_embedding.astype(np.float64), scorer.model_bias.astype(np.float64))
     residual = scorer.residual.astype(np.float64)
     return infer(Outcomes.from_grid(label), models, embedding.astype(np.float64), residual, steps=8)

@@ -1,12 +1,16 @@
 """Grow the forest that `router.forest` serves: extremely randomized trees (Geurts et al. 2006), by scikit-learn."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from sklearn.ensemble import ExtraTreesRegressor
-from sklearn.tree._tree import Tree
 
 from router.forest import Forest, Singles
+
+if TYPE_CHECKING:
+    from sklearn.tree._tree import Tree
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +66,7 @@ def grow(
     )
 
 
-def _mean_by_leaf(tree: Tree, points: Singles, values: Floats) -> Floats:
+def _mean_by_leaf(tree: "Tree", points: Singles, values: Floats) -> Floats:
     """Average what lies on each leaf of a tree, (n_nodes,); inner nodes have 0."""
     leaf = tree.apply(points)
     count = np.bincount(leaf, minlength=tree.node_count)

@@ -118,11 +118,15 @@ class _Resampled:
     weights: Floats
 
     def share(self, right: Floats, rows: NDArray[np.int64]) -> tuple[float, float]:
-        """A share's 95% interval: by bootstrap over groups, exact (Clopper and Pearson 1934) where they are few."""
+        """A share's 95% interval: by bootstrap over groups, or where they are few Clopper and Pearson's (1934).
+
+        Theirs is of as many questions as groups of these sizes are worth (Kish 1965).
+        """
         _, group = np.unique(self.groups[rows], return_inverse=True)
-        n = int(group.max()) + 1
-        if n < MIN_GROUPS:
-            n_right = float((np.bincount(group, right) / np.bincount(group)).sum())
+        sizes = np.bincount(group)
+        if len(sizes) < MIN_GROUPS:
+            n = len(rows) ** 2 / float(np.square(sizes).sum())
+            n_right = n * float(right.mean())
             low = beta.ppf(0.025, n_right, n - n_right + 1) if n_right > 0 else 0.0
             high = beta.ppf(0.975, n_right + 1, n - n_right) if n_right < n else 1.0
             return float(low), float(high)

@@ -282,12 +282,11 @@ def _resample(test: Rows) -> Floats:
 
 def _pool_of(fitted: Fitted, test: Rows, column: int) -> _Pool:
     data, scorer = _work.data, fitted.scorer
-    embedding = scorer.embed(_work.vectors[test], describe([data.prompts[row] for row in test]))
     theta = np.hstack([scorer.model_embedding, scorer.model_bias[:, None]]).astype(np.float64)
     plain = pool_prior(theta[:, :-1], theta[:, -1], LOG_PRIOR_MODELS)
     others = np.delete(np.array(data.model_names), column).tolist()
     related = [family_of(name) == family_of(data.model_names[column]) for name in others]
-    by_text = questions_from_text(scorer, embedding)
+    by_text = questions_from_text(scorer, _work.vectors[test], describe([data.prompts[row] for row in test]))
     return _Pool(scorer, fitted.questions, by_text, family_prior(plain, theta[related]), plain, _resample(test))
 
 
