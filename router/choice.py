@@ -191,7 +191,7 @@ def choose(
     ranking = rank(candidates, request.policy, first)
     order = sorted(ranking.order, key=lambda candidate: candidate.model in failing) if failing else ranking.order
     out = [*reasons.items(), *ranking.excluded.items()]
-    others = [option(pool.by_name[name], request, forecast, reason) for name, reason in out] if out else []
+    others = [option(pool.by_name[name], request, forecast, reason) for name, reason in out]
     deferred = f"{DEFERRED}: {', '.join(sorted(failing))}" if failing else None
     return Decision(
         request_id=request_id,

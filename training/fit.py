@@ -208,9 +208,9 @@ def _choose_mixing(log: Log, folds: Rows, scorers: Sequence[Scorer], shares: Seq
     best = int(losses.sum(axis=1).argmin())
     plain = partial(_mixed_logits, shares=[shares[best]])
     without = _cross_fit(log, folds, [scorer.without_spread() for scorer in scorers], plain)
-    ways = np.concatenate([mixed[[best]], without])
-    is_plain = bool(_calibrated_losses(ways, log).sum(axis=1).argmin())
-    return _Mixing(shares[best], not is_plain, ways[int(is_plain)], _mean_losses(shares, losses, log))
+    with_spread = bool(losses[best].sum() <= _calibrated_losses(without, log)[0].sum())
+    chosen = mixed[best] if with_spread else without[0]
+    return _Mixing(shares[best], with_spread, chosen, _mean_losses(shares, losses, log))
 
 
 def _calibrated_losses(logits: Singles, log: Log) -> Floats:
