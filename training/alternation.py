@@ -14,6 +14,7 @@ from router.encoder.base import Vectors
 from router.forest import Forest
 from router.scorer import PEAK, Features, Scorer, Singles
 from router.surface import describe
+from training.chunks import each_chunk
 from training.dataset import Correctness
 from training.grow import grow
 from training.posterior import (
@@ -74,6 +75,16 @@ class Log:
         weight = None if self.weight is None else self.weight[rows]
         return Log(self.label[rows], self.vectors[rows], self.surface[rows], weight)
 
+    def points(self, features: Features) -> Singles:
+        """Where the questions lie, (N, D + n_surface)."""
+        points = np.empty((len(self.label), self.vectors.shape[1] + self.surface.shape[1]), dtype=np.float32)
+
+        def place(rows: slice) -> None:
+            points[rows] = features(self.vectors[rows], self.surface[rows])
+
+        each_chunk(len(points), place)
+        return points
+
 
 @dataclass(frozen=True)
 class Step:
@@ -100,7 +111,7 @@ class Step:
 
     def with_forest(self, log: Log, seed: int) -> "Step":
         """Grow trees to the posterior means of the very questions that the step was fitted to."""
-        points = self.scorer.features(log.vectors, log.surface)
+        points = log.points(self.scorer.features)
         residual = self.scorer.residual.astype(np.float64)
         forest = grow(points, log.surface.shape[1], self.questions.mean, residual, seed, spread=self._spread())
         return replace(self, scorer=replace(self.scorer, forest=forest))
@@ -122,7 +133,7 @@ class Step:
 def fit_path(log: Log, noises: Sequence[float], seed: int, settings: FitSettings) -> list[Step]:
     """Fit a log once for every noise level of the text side, from the first to the last; uncalibrated."""
     features = measure_features(log.vectors, log.surface)
-    basis = Basis.of(features(log.vectors, log.surface), log.surface.shape[1], settings.n_landmarks, seed)
+    basis = Basis.of(log.points(features), log.surface.shape[1], settings.n_landmarks, seed)
     outcomes = Outcomes.from_grid(log.label, log.weight)
     models, first_rounds = _begin(log, outcomes, noises[0], seed, settings)
     state = _State.start(len(log.label), models)

@@ -302,7 +302,7 @@ def _forecast(log: Log, scorer: Scorer) -> dict[str, Floats]:
 
 def _interval_scale(log: Log, scorer: Scorer, unseen: Forecast, seed: int) -> float:
     """By what factor intervals must be wider, so that they hold the shares of right answers among like questions."""
-    points = scorer.features(log.vectors, log.surface)
+    points = log.points(scorer.features)
     return Misses.of(log.label, unseen, like_questions(points, seed=seed)).scale()
 
 

@@ -4,6 +4,7 @@ It regresses targets on features; what the targets mean is `training.posterior`'
 questions it is exact; with fewer, its cost grows linearly with the questions (Williams and Seeger 2001).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from training.chunks import each_chunk, sum_chunks
 
 Floats = NDArray[np.float64]
 
+COLUMNS = 256  # of a triangle worked on together
 JITTER = 1e-4  # of the kernel's diagonal: near-duplicate questions make it singular otherwise
 
 
@@ -66,7 +68,9 @@ class Basis:
         design = np.empty((n, len(landmarks)), dtype=np.float32)
 
         def see(rows: slice) -> tuple[Floats, ...]:
-            seen = np.matmul(kernel(points[rows], landmarks, n_surface, columns), whitening.T, out=design[rows])
+            seen = design[rows]
+            for some, part in _times_lower(kernel(points[rows], landmarks, n_surface, columns), whitening):
+                seen[:, some] = part
             return ((seen.T @ seen).astype(np.float64),)
 
         (gram_of_design,) = sum_chunks(n, see)
@@ -92,11 +96,11 @@ class Smoother:
         inner[np.diag_indices_from(inner)] += noise
         inner_root = cholesky(inner, lower=True, overwrite_a=True)
         whitening = _inverse(inner_root)
-        leverage = np.empty((len(basis.design), 1))
+        leverage = np.zeros((len(basis.design), 1))
 
         def measure(rows: slice) -> None:
-            half = basis.design[rows] @ whitening.T  # (chunk, J)
-            leverage[rows, 0] = np.einsum("nj,nj->n", half, half)
+            for _, half in _times_lower(basis.design[rows], whitening):
+                leverage[rows, 0] += np.einsum("nj,nj->n", half, half)
 
         each_chunk(len(leverage), measure)
         return cls(basis, noise, inner_root, np.minimum(leverage, 1 - 1e-6))
@@ -127,6 +131,13 @@ class Smoother:
         (moments,) = sum_chunks(len(design), lambda rows: ((design[rows].T @ targets[rows]).astype(np.float64),))
         on_design: Floats = cho_solve((self.inner_root, True), moments, check_finite=False)
         return on_design
+
+
+def _times_lower(rows: Singles, lower: Singles) -> Iterator[tuple[slice, Singles]]:
+    """Multiply rows (n, J) by a lower triangle's transpose, (J, J), some columns at a time; its zeros take no time."""
+    for start in range(0, len(lower), COLUMNS):
+        some = slice(start, start + COLUMNS)
+        yield some, rows[:, : some.stop] @ lower[some, : some.stop].T
 
 
 def _inverse(root: Floats) -> Singles:

@@ -146,7 +146,7 @@ def _promise(
 def like_questions(points: Singles, size: int = MIN_OUTCOMES, seed: int = 0) -> NDArray[np.int64]:
     """Group questions with those most like them, about half as many again as `size` to a group; (n_questions,)."""
     n_clusters = max(len(points) * 2 // (3 * size), 1)
-    means = MiniBatchKMeans(n_clusters, random_state=seed, n_init=3, batch_size=2048)
+    means = MiniBatchKMeans(n_clusters, random_state=seed, n_init=1)
     group: NDArray[np.int64] = means.fit_predict(points).astype(np.int64)
     return group
 
