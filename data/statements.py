@@ -6,12 +6,15 @@ Values go as one parameter, an array or JSON: writing out thousands costs most o
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Table, any_, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from data.tables import Base
+
+VALUES_TOGETHER = 2_400  # in one statement; SQLite takes 32,766, PostgreSQL 65,535
 
 
 def table_of(entity: type[Base]) -> Table:
@@ -26,18 +29,26 @@ def insert_new(connection: Connection, entity: type[Base], rows: Sequence[Mappin
 
 
 def insert_plain(connection: Connection, entity: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
-    """The same in a third of the time, without defaults: each row names every column that has no NULL."""
+    """The same in a third of the time, without defaults: each row names every column that has no NULL.
+
+    A statement takes many rows: SQLite lets go of the interpreter's lock for each, and a busy thread would take it.
+    """
     if not rows:
         return
     dialect, table, names = connection.dialect, table_of(entity), list(rows[0])
     types = [table.columns[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names]
-    place = "?" if dialect.name == "sqlite" else "%s"
-    into = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join([place] * len(names))})"
     columns = [
         [row[name] for row in rows] if bind is None else [bind(row[name]) for row in rows]
         for name, bind in zip(names, types, strict=True)
     ]
-    connection.exec_driver_sql(f"{into} ON CONFLICT DO NOTHING", list(zip(*columns, strict=True)))
+    filled = list(zip(*columns, strict=True))
+    place = "?" if dialect.name == "sqlite" else "%s"
+    one, n_together = f"({', '.join([place] * len(names))})", max(VALUES_TOGETHER // len(names), 1)
+    for start in range(0, len(filled), n_together):
+        some = filled[start : start + n_together]
+        values = f"({', '.join(names)}) VALUES {', '.join([one] * len(some))}"
+        statement = f"INSERT INTO {table.name} {values} ON CONFLICT DO NOTHING"
+        connection.exec_driver_sql(statement, tuple(chain.from_iterable(some)))
 
 
 def among(connection: Connection, column: Any, values: Sequence[Any]) -> ColumnElement[bool]:
