@@ -7,7 +7,7 @@ from time import perf_counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router.ids import new_id
-from router.logs import REQUEST_ID
+from router.logs import REQUEST_ID, log_fields
 from router.metrics import Metrics
 
 logger = logging.getLogger("router.access")
@@ -67,4 +67,4 @@ class Access:
                 fields = {"method": scope["method"], "endpoint": endpoint, "status": status, "latency_ms": latency_ms}
                 if (error := scope["state"].get("error")) is not None:
                     said["error"] = error
-                logger.log(level, "request", extra={"fields": {"request_id": request_id, **fields, **said}})
+                log_fields(logger, level, "request", {"request_id": request_id, **fields, **said})

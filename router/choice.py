@@ -190,21 +190,22 @@ def choose(
     first, default_note = (tuple(options), abstained) if abstained else _first(request, pool, forecast, options)
     ranking = rank(candidates, request.policy, first)
     order = sorted(ranking.order, key=lambda candidate: candidate.model in failing) if failing else ranking.order
-    out = [*reasons.items(), *ranking.excluded.items()]
+    out = [*reasons.items(), *ranking.excluded.items()] if reasons or ranking.excluded else ()
     others = [option(pool.by_name[name], request, forecast, reason) for name, reason in out]
     deferred = f"{DEFERRED}: {', '.join(sorted(failing))}" if failing else None
+    ordered = [options[candidate.model] for candidate in order]
+    for place, propensity in enumerate(ranking.propensities):
+        if propensity:  # as an option's is 0
+            ordered[place] = ordered[place]._replace(propensity=propensity)
     return Decision(
         request_id=request_id,
         artifact_id=None,
         policy=request.policy,
-        options=tuple(
-            options[candidate.model]._replace(propensity=propensity) if propensity else options[candidate.model]
-            for candidate, propensity in zip(order, ranking.propensities, strict=True)
-        ),
+        options=tuple(ordered),
         others=tuple(others),
         first=first,
         failing=tuple(sorted(failing)),
-        note="; ".join(note for note in (default_note, ranking.note, deferred) if note) or None,
+        note="; ".join([note for note in (default_note, ranking.note, deferred) if note]) or None,
         input_tokens_estimate=request.input_tokens,
         novelty=forecast.novelty,
         was_forecast=forecast.doubt not in PASSING,

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from queue import SimpleQueue
@@ -32,17 +32,17 @@ class JsonFormatter(logging.Formatter):
     _latest = -1, ""
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, object] = {
-            "time": self._time(record.created),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
+        fields = getattr(record, "fields", {})
+        if record.exc_info:
+            fields = {**fields, "exception": self.formatException(record.exc_info)}
+        return self.line(record.created, record.levelname, record.name, record.getMessage(), fields)
+
+    def line(self, created: float, level: str, logger: str, message: str, fields: Mapping[str, object]) -> str:
+        """The line of what happened at a time, in seconds since 1970."""
+        line: dict[str, object] = {"time": self._time(created), "level": level, "logger": logger, "message": message}
         if (request_id := REQUEST_ID.get()) is not None:
             line["request_id"] = request_id
-        line.update(getattr(record, "fields", {}))
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        line.update(fields)
         return fast_json.text(line)
 
     def _time(self, created: float) -> str:
@@ -75,11 +75,14 @@ class Blotting(logging.Formatter):
 
     def __init__(self, formatter: logging.Formatter, secrets: Secrets) -> None:
         super().__init__()
-        self._formatter = formatter
+        self.formatter = formatter
         self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
-        line = self._formatter.format(record)
+        return self.blot(self.formatter.format(record))
+
+    def blot(self, line: str) -> str:
+        """A line without any of the secrets."""
         for secret in self._secrets.held:
             if secret in line:
                 line = line.replace(secret, BLOT)
@@ -109,6 +112,10 @@ class Together(logging.Handler):
             line = self.format(record)
         except Exception as error:  # noqa: BLE001  no one's request fails; what the record holds may be secret
             line = f"a line of {record.name} cannot be formatted: {type(error).__name__}"
+        self.put(line)
+
+    def put(self, line: str) -> None:
+        """Take a line that is written as it is; never waits, never fails."""
         if len(self._lines) >= MOST_WAITING:
             self._n_dropped += 1
             return
@@ -157,6 +164,23 @@ def configure_logs(logs: Logs, secrets: Secrets) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("router").setLevel(logging.INFO)
     logging.getLogger("router.access").setLevel(logging.INFO if logs.requests else logging.WARNING)
+
+
+def log_fields(logger: logging.Logger, level: int, message: str, fields: Mapping[str, object]) -> None:
+    """Log what `extra={"fields": fields}` would: without a record of its own where JSON alone is made of it.
+
+    The record takes three times as long as its line, and every request has one.
+    """
+    if not logger.isEnabledFor(level):
+        return
+    handlers = logging.root.handlers
+    if len(handlers) == 1 and isinstance(handlers[0], Together) and not logger.handlers:
+        blotting = handlers[0].formatter
+        if isinstance(blotting, Blotting) and isinstance(blotting.formatter, JsonFormatter):
+            line = blotting.formatter.line(time.time(), logging.getLevelName(level), logger.name, message, fields)
+            handlers[0].put(blotting.blot(line))
+            return
+    logger.log(level, message, extra={"fields": fields})
 
 
 def secrets_of(settings: Settings) -> Secrets:

@@ -80,9 +80,7 @@ def _describe(text: str) -> list[float]:
     n_digits = kinds.count(_DIGIT)
     numbers = (_ASCII_NUMBER.findall(text) if n_digits else []) if ascii_only else _NUMBER.findall(text)
     options = _OPTION.findall(text) if "\n" in text or _OPTION.match(text) else []
-    lengths = [len(option) for option in options] or [0]
-    mean_length = sum(lengths) / len(lengths)
-    spread = sqrt(sum((length - mean_length) ** 2 for length in lengths) / len(lengths))
+    mean_length, spread = _lengths(options) if options else (0.0, 0.0)
     log = log1p
     return [
         log(len(raw)),
@@ -106,11 +104,18 @@ def _describe(text: str) -> list[float]:
         float(min(len(options), 20)),
         log(mean_length),
         spread / (mean_length + 1),
-        sum(option.strip()[:1].isdigit() for option in options) / (len(options) + 1),
+        sum([option.strip()[:1].isdigit() for option in options]) / (len(options) + 1),
         float(("statement 1" in lower or "i." in lower) and _STATEMENT.search(lower) is not None),
         float("____" in text),
         float("```" in text or "#include" in text or _shows_code(text)),
     ]
+
+
+def _lengths(options: Sequence[str]) -> tuple[float, float]:
+    """The mean length of options, and how far lengths spread about it."""
+    lengths = [len(option) for option in options]
+    mean = sum(lengths) / len(lengths)
+    return mean, sqrt(sum((length - mean) ** 2 for length in lengths) / len(lengths))
 
 
 def _count_negations(lower: str) -> int:

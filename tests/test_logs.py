@@ -4,11 +4,12 @@ import gc
 import io
 import json
 import logging
+import re
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -167,3 +168,30 @@ def test_the_last_lines_are_written_at_the_end_of_the_process() -> None:
     command = [sys.executable, "-c", program]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=Path(__file__).parents[1])
     assert [json.loads(line)["message"] for line in ran.stderr.splitlines()] == [f"line {n}" for n in range(5)]
+
+
+@pytest.mark.parametrize("is_json", [True, False])
+def test_fields_are_logged_alike_with_and_without_a_record(is_json: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = io.StringIO(), io.StringIO()
+    written = []
+    for stream, log in zip(streams, (logs.log_fields, with_a_record), strict=True):
+        handler = Together(stream)
+        handler.setFormatter(Blotting(JsonFormatter() if is_json else logging.Formatter(logs.TEXT), Secrets(["sk-x"])))
+        monkeypatch.setattr(logging.root, "handlers", [handler])
+        log(logging.getLogger("router.access"), logging.WARNING, "request", {"status": 503, "model": "of sk-x"})
+        log(logging.getLogger("router.access"), logging.NOTSET, "never shown", {})
+        until(lambda stream=stream: "\n" in stream.getvalue())  # type: ignore[misc]
+        written.append(re.sub(r"[0-9:.,]+", "", stream.getvalue()))
+    assert written[0] == written[1]
+    assert "sk-x" not in streams[0].getvalue()
+    assert ('"status":503' in streams[0].getvalue()) is is_json
+
+
+def with_a_record(logger: logging.Logger, level: int, message: str, fields: Mapping[str, object]) -> None:
+    logger.log(level, message, extra={"fields": fields})
+
+
+def test_fields_reach_whoever_else_listens(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "router.access"):
+        logs.log_fields(logging.getLogger("router.access"), logging.INFO, "request", {"status": 200})
+    assert [record.fields for record in caplog.records] == [{"status": 200}]  # type: ignore[attr-defined]
