@@ -1,6 +1,7 @@
-"""HTTP as uvicorn serves it, with an answer's head in one write with what follows it.
+"""HTTP as uvicorn serves it, with an answer's head in one write with its body, once the event loop has turned.
 
-Written apart, they cost two system calls and wake the client twice.
+Written apart, they cost two system calls and wake the client twice. Written at once, each answer wakes a client that
+has nothing else to do yet; answers that are ready in the same turn find it awake.
 """
 
 import asyncio
@@ -19,36 +20,43 @@ class JoinedHeadProtocol(HttpToolsProtocol):
 
 
 class JoiningTransport:
-    """Writes what looks like a head together with the next write, or by itself once the event loop has turned.
+    """Writes what looks like a head, with the write that follows it, when the event loop has turned.
 
-    A body that looks like one is as safe: nothing overtakes what waits. All else is the transport's own.
+    What comes after those two, a stream's events for example, is written as it comes. A body that looks like a head is
+    as safe: nothing overtakes what waits. All else is the transport's own.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
-        self._head = b""
+        self._held = b""
+        self._has_body = False
         self._turn: asyncio.Handle | None = None
         self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
-            data, self._head = self._head + data, b""
-        elif data.startswith(HEAD) and data.endswith(END_OF_HEAD):
-            self._head = data
+        if data.startswith(HEAD) and data.endswith(END_OF_HEAD):
+            self._flush()
+            self._held, self._has_body = data, False
             self._turn = self._loop.call_soon(self._flush)
-            return
-        self._transport.write(data)
+        elif self._turn is not None and not self._has_body:
+            self._held, self._has_body = self._held + data, True
+        else:
+            self._flush()
+            self._transport.write(data)
 
     def close(self) -> None:
         self._flush()
         self._transport.close()
 
     def _flush(self) -> None:
-        if self._turn is not None and not self.is_closing():  # else its client has gone
-            self.write(b"")
+        if self._turn is None:
+            return
+        self._turn.cancel()
+        self._turn = None
+        held, self._held = self._held, b""
+        if not self.is_closing():  # else its client has gone
+            self._transport.write(held)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

@@ -33,13 +33,33 @@ def joining() -> tuple[Written, Any]:
     return below, JoiningTransport(cast(asyncio.Transport, below), asyncio.get_running_loop())
 
 
-async def test_a_head_goes_with_what_follows() -> None:
+async def test_a_head_goes_with_its_body_once_the_loop_has_turned() -> None:
     below, transport = joining()
     transport.write(HEAD)
     transport.write(b"ok")
-    transport.write(b"more")
+    assert below.writes == []
     await asyncio.sleep(0)
-    assert below.writes == [HEAD + b"ok", b"more"]
+    assert below.writes == [HEAD + b"ok"]
+
+
+async def test_events_after_the_first_are_written_as_they_come() -> None:
+    below, transport = joining()
+    transport.write(HEAD)
+    for event in (b"one", b"two", b"three"):
+        transport.write(event)
+    assert below.writes == [HEAD + b"one", b"two", b"three"]
+    await asyncio.sleep(0)
+    assert below.writes == [HEAD + b"one", b"two", b"three"]
+
+
+async def test_the_next_answer_waits_for_none_before_it() -> None:
+    below, transport = joining()
+    for body in (b"first", b"second"):
+        transport.write(HEAD)
+        transport.write(body)
+    assert below.writes == [HEAD + b"first"]
+    await asyncio.sleep(0)
+    assert below.writes == [HEAD + b"first", HEAD + b"second"]
 
 
 async def test_a_head_alone_goes_with_the_next_turn_of_the_loop() -> None:
@@ -56,16 +76,18 @@ async def test_an_empty_body_sends_the_head() -> None:
     below, transport = joining()
     transport.write(HEAD)
     transport.write(b"")
+    await asyncio.sleep(0)
     assert below.writes == [HEAD]
 
 
 async def test_a_close_sends_what_waits_first() -> None:
     below, transport = joining()
     transport.write(HEAD)
+    transport.write(b"ok")
     transport.close()
-    assert (below.writes, below.closed_after) == ([HEAD], 1)
+    assert (below.writes, below.closed_after) == ([HEAD + b"ok"], 1)
     await asyncio.sleep(0)
-    assert below.writes == [HEAD]
+    assert below.writes == [HEAD + b"ok"]
 
 
 async def test_nothing_is_sent_once_the_client_has_gone() -> None:
