@@ -63,15 +63,16 @@ async def test_a_cancellation_from_outside_stays_one() -> None:
 
 async def test_a_cancellation_in_the_same_moment_is_not_swallowed() -> None:
     loop = asyncio.get_running_loop()
-    waits = asyncio.Event()
+    waits: asyncio.Future[until] = loop.create_future()
 
     async def wait() -> None:
-        with until(loop, loop.time() - 1):  # over as soon as the loop turns
-            waits.set()
+        with until(loop, loop.time() + 60) as patience:
+            waits.set_result(patience)
             await asyncio.Event().wait()
 
     task = asyncio.create_task(wait())
-    await waits.wait()
+    patience = await waits
+    patience.ring()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -81,3 +82,36 @@ async def test_another_error_passes_through() -> None:
     loop = asyncio.get_running_loop()
     with pytest.raises(KeyError), until(loop, loop.time() + 60):
         raise KeyError
+
+
+async def test_of_many_all_that_are_late_end_and_no_other() -> None:
+    loop = asyncio.get_running_loop()
+
+    async def wait(seconds: float) -> str:
+        try:
+            with until(loop, loop.time() + seconds):
+                await asyncio.sleep(0.2)
+        except TimeoutError:
+            return "late"
+        return "in time"
+
+    ended = await asyncio.gather(*(wait(60 if n % 3 else 0.01) for n in range(90)))
+    assert ended == ["in time" if n % 3 else "late" for n in range(90)]
+    with pytest.raises(TimeoutError), until(loop, loop.time() + 0.01):  # after a time in which nothing waited
+        await asyncio.Event().wait()
+
+
+def test_each_loop_has_its_own() -> None:
+    async def late() -> None:
+        loop = asyncio.get_running_loop()
+        with until(loop, loop.time() + 60):
+            await asyncio.to_thread(asyncio.run, inner())
+            with pytest.raises(TimeoutError), until(loop, loop.time() + 0.01):
+                await asyncio.Event().wait()
+
+    async def inner() -> None:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(TimeoutError), until(loop, loop.time() + 0.01):
+            await asyncio.Event().wait()
+
+    asyncio.run(late())

@@ -15,7 +15,7 @@ from router.api.wire import Json, headers_of, latin1, prompt_request, service_of
 from router.endpoints import Endpoint
 from router.service import CLIENT_CLOSED_STATUS, AnswerStream
 from router.sse import COMMENT
-from router.until import until
+from router.until import alarms_of, until
 
 logger = logging.getLogger(__name__)
 
@@ -129,16 +129,18 @@ class leaving_cancels:  # noqa: N801  reads as a verb, like asyncio.timeout
         inside = asyncio.current_task(loop)
         assert inside is not None
         self._inside = inside
-        self._timer = loop.call_later(GRACE_S, self._begin)
+        self.at = loop.time() + GRACE_S
+        self._alarms = alarms_of(loop)
+        self._alarms.add(self)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._timer.cancel()
+        self._alarms.remove(self)
         if self._watching is not None:
             self._watching.cancel()
         if kind is asyncio.CancelledError and self._left and self._inside.uncancel() == 0:
             raise ClientLeftError from None
 
-    def _begin(self) -> None:
+    def ring(self) -> None:
         self._watching = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
