@@ -1,6 +1,7 @@
 """What SQLite and PostgreSQL say differently: inserting what is new, and asking for thousands of values at once.
 
-Values go as one parameter, an array or JSON: writing out thousands costs most of a statement's time, and hits limits.
+Values that are asked for go as one parameter, an array or JSON: writing out thousands costs most of a statement's time,
+and hits limits.
 """
 
 import json
@@ -14,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from data.tables import Base
 
-VALUES_TOGETHER = 2_400  # in one statement; SQLite takes 32,766, PostgreSQL 65,535
+VALUES_TOGETHER = 600  # in one statement of SQLite, 25 decisions' worth; versions before 3.32 take 999
 
 
 def table_of(entity: type[Base]) -> Table:
@@ -31,7 +32,8 @@ def insert_new(connection: Connection, entity: type[Base], rows: Sequence[Mappin
 def insert_plain(connection: Connection, entity: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
     """The same in a third of the time, without defaults: each row names every column that has no NULL.
 
-    A statement takes many rows: SQLite lets go of the interpreter's lock for each, and a busy thread would take it.
+    On SQLite a statement takes many rows: it lets go of the interpreter's lock for each statement, and a busy thread
+    would take it. They are as many each time, for the connection keeps every statement it saw, and what it was given.
     """
     if not rows:
         return
@@ -42,13 +44,18 @@ def insert_plain(connection: Connection, entity: type[Base], rows: Sequence[Mapp
         for name, bind in zip(names, types, strict=True)
     ]
     filled = list(zip(*columns, strict=True))
-    place = "?" if dialect.name == "sqlite" else "%s"
-    one, n_together = f"({', '.join([place] * len(names))})", max(VALUES_TOGETHER // len(names), 1)
-    for start in range(0, len(filled), n_together):
+    is_sqlite = dialect.name == "sqlite"
+    into = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES"
+    one = f"({', '.join(['?' if is_sqlite else '%s'] * len(names))})"
+    unless = "ON CONFLICT DO NOTHING"
+    n_together = max(VALUES_TOGETHER // len(names), 1)
+    n_begun = len(filled) // n_together * n_together if is_sqlite else 0
+    for start in range(0, n_begun, n_together):
         some = filled[start : start + n_together]
-        values = f"({', '.join(names)}) VALUES {', '.join([one] * len(some))}"
-        statement = f"INSERT INTO {table.name} {values} ON CONFLICT DO NOTHING"
-        connection.exec_driver_sql(statement, tuple(chain.from_iterable(some)))
+        many = f"{into} {', '.join([one] * n_together)} {unless}"
+        connection.exec_driver_sql(many, tuple(chain.from_iterable(some)))
+    if n_begun < len(filled):
+        connection.exec_driver_sql(f"{into} {one} {unless}", filled[n_begun:])
 
 
 def among(connection: Connection, column: Any, values: Sequence[Any]) -> ColumnElement[bool]:

@@ -88,6 +88,7 @@ def serve(
                 log_config=None,
                 log_level="warning",
                 http=JoinedHeadProtocol,
+                ws="none",
                 server_header=False,
                 proxy_headers=False,  # nothing here asks where a client is
                 timeout_graceful_shutdown=30,

@@ -16,14 +16,20 @@ class JoinedHeadProtocol(HttpToolsProtocol):
     """uvicorn's own protocol, on a transport that waits with a head for its body."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast(asyncio.Transport, JoiningTransport(transport, self.loop)))
+        self._joining = JoiningTransport(transport, self.loop)
+        super().connection_made(cast(asyncio.Transport, self._joining))
+
+    def eof_received(self) -> None:
+        self._joining.flush()  # who asks no more still reads, and the event loop closes what lies below
+        super().eof_received()
 
 
 class JoiningTransport:
     """Writes what looks like a head, with the write that follows it, when the event loop has turned.
 
     What comes after those two, a stream's events for example, is written as it comes. A body that looks like a head is
-    as safe: nothing overtakes what waits. All else is the transport's own.
+    as safe: no write overtakes what waits. All else, of which the protocol needs no other way to write, is the
+    transport's own.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -34,28 +40,29 @@ class JoiningTransport:
         self._turn: asyncio.Handle | None = None
         self.is_closing = transport.is_closing
 
-    def write(self, data: bytes) -> None:
-        if data.startswith(HEAD) and data.endswith(END_OF_HEAD):
-            self._flush()
-            self._held, self._has_body = data, False
-            self._turn = self._loop.call_soon(self._flush)
+    def write(self, data: bytes | memoryview) -> None:
+        if data[: len(HEAD)] == HEAD and data[-len(END_OF_HEAD) :] == END_OF_HEAD:
+            self.flush()
+            self._held, self._has_body = bytes(data), False
+            self._turn = self._loop.call_soon(self.flush)
         elif self._turn is not None and not self._has_body:
             self._held, self._has_body = self._held + data, True
         else:
-            self._flush()
+            self.flush()
             self._transport.write(data)
 
     def close(self) -> None:
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what waits."""
         if self._turn is None:
             return
         self._turn.cancel()
         self._turn = None
         held, self._held = self._held, b""
-        if not self.is_closing():  # else its client has gone
+        if not self.is_closing():  # else nobody reads it
             self._transport.write(held)
 
     def __getattr__(self, name: str) -> Any:

@@ -9,9 +9,10 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import partial
 from queue import SimpleQueue
 from typing import TextIO
 
@@ -108,14 +109,14 @@ class Together(logging.Handler):
         threading.Thread(target=self._run, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            line = self.format(record)
-        except Exception as error:  # noqa: BLE001  no one's request fails; what the record holds may be secret
-            line = f"a line of {record.name} cannot be formatted: {type(error).__name__}"
-        self.put(line)
+        self.take(record.name, lambda: self.format(record))
 
-    def put(self, line: str) -> None:
-        """Take a line that is written as it is; never waits, never fails."""
+    def take(self, logger: str, formatted: Callable[[], str]) -> None:
+        """Take a line of a logger, as it is formatted; never waits, never fails."""
+        try:
+            line = formatted()
+        except Exception as error:  # noqa: BLE001  no one's request fails; what it is about may be secret
+            line = f"a line of {logger} cannot be formatted: {type(error).__name__}"
         if len(self._lines) >= MOST_WAITING:
             self._n_dropped += 1
             return
@@ -167,20 +168,30 @@ def configure_logs(logs: Logs, secrets: Secrets) -> None:
 
 
 def log_fields(logger: logging.Logger, level: int, message: str, fields: Mapping[str, object]) -> None:
-    """Log what `extra={"fields": fields}` would: without a record of its own where JSON alone is made of it.
+    """Log what `extra={"fields": fields}` would: without a record where nothing but a line of JSON is made of it.
 
     The record takes three times as long as its line, and every request has one.
     """
     if not logger.isEnabledFor(level):
         return
-    handlers = logging.root.handlers
-    if len(handlers) == 1 and isinstance(handlers[0], Together) and not logger.handlers:
-        blotting = handlers[0].formatter
+    handler = _only_handler(logger)
+    if isinstance(handler, Together) and handler.level <= level and not handler.filters and not logger.filters:
+        blotting = handler.formatter
         if isinstance(blotting, Blotting) and isinstance(blotting.formatter, JsonFormatter):
-            line = blotting.formatter.line(time.time(), logging.getLevelName(level), logger.name, message, fields)
-            handlers[0].put(blotting.blot(line))
+            line = partial(blotting.formatter.line, time.time(), logging.getLevelName(level), logger.name)
+            handler.take(logger.name, lambda: blotting.blot(line(message, fields)))
             return
     logger.log(level, message, extra={"fields": fields})
+
+
+def _only_handler(logger: logging.Logger) -> logging.Handler | None:
+    """The one handler that a logger's records come to; none where they come to several, or to none."""
+    found: list[logging.Handler] = []
+    above: logging.Logger | None = logger
+    while above is not None:
+        found += above.handlers
+        above = above.parent if above.propagate else None
+    return found[0] if len(found) == 1 else None
 
 
 def secrets_of(settings: Settings) -> Secrets:

@@ -5,7 +5,11 @@ through every TICK_S instead, and ends up to that much later.
 """
 
 import asyncio
+import logging
+from contextvars import Context
 from typing import Protocol, Self
+
+logger = logging.getLogger(__name__)
 
 TICK_S = 0.01
 
@@ -28,22 +32,34 @@ class Alarms:
         self._ticks = False
 
     def add(self, alarm: Alarm) -> None:
+        """Let an alarm ring at its time; where that is over, as soon as the loop turns."""
         self._waiting[alarm] = None
+        if alarm.at <= self.loop.time():
+            self.loop.call_soon(self._ring_due, context=Context())
         if not self._ticks:
             self._ticks = True
-            self.loop.call_later(TICK_S, self._tick)
+            self._wait()
 
     def remove(self, alarm: Alarm) -> None:
         self._waiting.pop(alarm, None)
 
+    def _wait(self) -> None:
+        self.loop.call_later(TICK_S, self._tick, context=Context())  # of no request: it looks after all of them
+
     def _tick(self) -> None:
+        self._ring_due()
+        self._ticks = bool(self._waiting)
+        if self._ticks:
+            self._wait()
+
+    def _ring_due(self) -> None:
         now = self.loop.time()
         for alarm in [alarm for alarm in self._waiting if alarm.at <= now]:
             self.remove(alarm)
-            alarm.ring()
-        self._ticks = bool(self._waiting)
-        if self._ticks:
-            self.loop.call_later(TICK_S, self._tick)
+            try:
+                alarm.ring()
+            except Exception:  # the others must ring
+                logger.exception("an alarm fails")
 
 
 _latest: Alarms | None = None
@@ -61,8 +77,8 @@ def alarms_of(loop: asyncio.AbstractEventLoop) -> Alarms:
 class until:  # noqa: N801  reads as a verb, like asyncio.timeout_at
     """Cancel what runs inside at a time on the loop's clock; it then raises TimeoutError.
 
-    A plain `with` spares two coroutines. It is told the loop: finding the running one asks the system for the process's
-    id in Python 3.11.
+    Of one within another that end within the same TICK_S, the outer may be the one that says so. A plain `with` spares
+    two coroutines. It is told the loop: finding the running one asks the system for the process's id in Python 3.11.
     """
 
     __slots__ = ("_alarms", "_inside", "_is_over", "_loop", "_n_cancelled", "at")

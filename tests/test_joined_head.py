@@ -3,7 +3,10 @@
 import asyncio
 from typing import Any, cast
 
-from router.joined_head import JoiningTransport
+from uvicorn import Config, Server
+
+from router.joined_head import JoinedHeadProtocol, JoiningTransport
+from router.listener import bind
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
 
@@ -113,3 +116,35 @@ async def test_all_else_is_the_transport_s_own() -> None:
     assert not transport.is_closing()
     transport.close()
     assert transport.is_closing()
+
+
+async def test_a_body_may_be_a_view_of_memory() -> None:
+    below, transport = joining()
+    for part in (memoryview(HEAD), memoryview(b"ok"), memoryview(b"more")):
+        transport.write(part)
+    await asyncio.sleep(0)
+    assert b"".join(below.writes) == HEAD + b"okmore"
+
+
+async def says_ok(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def test_who_closes_its_own_side_after_asking_is_answered() -> None:
+    with bind("127.0.0.1", 0) as listener:
+        server = Server(Config(says_ok, http=JoinedHeadProtocol, ws="none", lifespan="off", log_config=None))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            for _ in range(20):
+                reader, writer = await asyncio.open_connection(*listener.getsockname())
+                writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+                writer.write_eof()
+                answer = await reader.read()
+                assert answer.startswith(b"HTTP/1.1 200 ")
+                assert answer.endswith(b"\r\n\r\nok")
+                writer.close()
+        finally:
+            server.should_exit = True
+            await serving

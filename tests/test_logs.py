@@ -195,3 +195,27 @@ def test_fields_reach_whoever_else_listens(caplog: pytest.LogCaptureFixture) -> 
     with caplog.at_level(logging.INFO, "router.access"):
         logs.log_fields(logging.getLogger("router.access"), logging.INFO, "request", {"status": 200})
     assert [record.fields for record in caplog.records] == [{"status": 200}]  # type: ignore[attr-defined]
+
+
+def test_fields_that_cannot_be_written_fail_no_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    handler = Together(stream)
+    handler.setFormatter(Blotting(JsonFormatter(), Secrets()))
+    monkeypatch.setattr(logging.root, "handlers", [handler])
+    logs.log_fields(logging.getLogger("router.access"), logging.WARNING, "request", {"status": object()})
+    until(lambda: "cannot be formatted: TypeError" in stream.getvalue())
+
+
+def test_fields_pass_whatever_filters_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    handler = Together(stream)
+    handler.setFormatter(Blotting(JsonFormatter(), Secrets()))
+    monkeypatch.setattr(logging.root, "handlers", [handler])
+    logger = logging.getLogger("router.access")
+    handler.addFilter(lambda record: record.getMessage() != "hidden")
+    logs.log_fields(logger, logging.WARNING, "hidden", {})
+    handler.setLevel(logging.ERROR)
+    logs.log_fields(logger, logging.WARNING, "too low", {})
+    logs.log_fields(logger, logging.ERROR, "shown", {})
+    until(lambda: bool(stream.getvalue()))
+    assert messages(stream) == ["shown"]

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, select
 
 from data import queries, store
 from data.errors import EmbedRouterError
 from data.log import CorrectnessLog
 from data.observations import NewQuestion, Observation, Recorded, Repeats
 from data.splits import group_questions, split_of
-from data.tables import SPLITS
+from data.tables import SPLITS, Decision
 from tests.logs import contents
 
 STORY = (
@@ -223,3 +223,20 @@ def test_decisions_are_stored_once_each(engine: Engine) -> None:
         "d2": (200, "upstream_failed", 0.1),
     }
     assert stored["d1"]["candidates"] == [{"model": "m", "p_correct": 0.7}]
+
+
+@pytest.mark.parametrize("n", [1, 24, 25, 26, 130])
+def test_decisions_are_stored_as_they_are_however_many_come_at_once(engine: Engine, n: int) -> None:
+    def decision(number: int) -> dict[str, Any]:
+        worth = [{"model": "a ? %s $1 'b'", "p_correct": number / 7}]
+        made = {"id": f"d{number}", "request_id": "r", "policy": "quality", "candidates": worth, "first_choice": "a"}
+        return {**made, "attempts": [], "status": 200, "cost_usd": None if number % 2 else 0.1 * number}
+
+    made = [decision(number) for number in range(n)]
+    store.add_decisions(engine, made[: n // 2])
+    store.add_decisions(engine, [*made, *made[::-1]])  # some are there already, and each comes twice
+    with engine.connect() as connection:
+        rows = connection.execute(select(Decision.id, Decision.candidates, Decision.cost_usd)).all()
+    stored = {row.id: (row.candidates, row.cost_usd) for row in rows}
+    assert len(rows) == n
+    assert stored == {one["id"]: (one["candidates"], one["cost_usd"]) for one in made}

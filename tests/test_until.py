@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from router.until import until
+from router.logs import REQUEST_ID
+from router.until import alarms_of, until
 
 
 async def test_what_is_in_time_is_left_alone() -> None:
@@ -26,8 +27,45 @@ async def test_what_is_late_is_cancelled_and_can_go_on() -> None:
 
 async def test_a_time_that_is_over_ends_the_first_wait() -> None:
     loop = asyncio.get_running_loop()
+
+    async def turn_twice() -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
     with pytest.raises(TimeoutError), until(loop, loop.time() - 1):
-        await asyncio.Event().wait()
+        await turn_twice()
+
+
+async def test_an_alarm_that_fails_keeps_no_other_from_ringing(caplog: pytest.LogCaptureFixture) -> None:
+    class Fails:
+        at = 0.0
+
+        def ring(self) -> None:
+            raise KeyError
+
+    loop = asyncio.get_running_loop()
+    alarms_of(loop).add(Fails())
+    for _ in range(2):
+        with pytest.raises(TimeoutError), until(loop, loop.time() + 0.01):
+            await asyncio.Event().wait()
+    assert [record.message for record in caplog.records] == ["an alarm fails"]
+
+
+async def test_an_alarm_rings_in_no_request_s_context() -> None:
+    class Notes:
+        def __init__(self, at: float) -> None:
+            self.at = at
+            self.seen: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+
+        def ring(self) -> None:
+            self.seen.set_result(REQUEST_ID.get())
+
+    loop = asyncio.get_running_loop()
+    REQUEST_ID.set("this one's")
+    for at in (loop.time() - 1, loop.time() + 0.01):
+        notes = Notes(at)
+        alarms_of(loop).add(notes)
+        assert await notes.seen is None
 
 
 async def test_it_can_be_put_off() -> None:

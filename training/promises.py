@@ -23,6 +23,7 @@ N_RESAMPLES = 1000
 PRIOR_GROUPS = 10  # pairs of a model and a group, their worth of belief that intervals hold as they are
 SCALE_LIMITS = (0.01, 4.0)  # of an interval's variance
 MIN_GROUPS = 20  # fewer, drawn again, vary less than others like them would: one always agrees with itself
+FEW_POINTS = 12_000  # whose groups depend on where clustering starts
 MIN_OUTCOMES = 100  # a benchmark or a model is judged from this many on
 
 
@@ -146,7 +147,8 @@ def _promise(
 def like_questions(points: Singles, size: int = MIN_OUTCOMES, seed: int = 0) -> NDArray[np.int64]:
     """Group questions with those most like them, about half as many again as `size` to a group; (n_questions,)."""
     n_clusters = max(len(points) * 2 // (3 * size), 1)
-    means = MiniBatchKMeans(n_clusters, random_state=seed, n_init=1)
+    n_starts = 3 if len(points) <= FEW_POINTS else 1  # of many, any start ends as well
+    means = MiniBatchKMeans(n_clusters, random_state=seed, n_init=n_starts, batch_size=2048)
     group: NDArray[np.int64] = means.fit_predict(points).astype(np.int64)
     return group
 
