@@ -147,8 +147,9 @@ def _promise(
 def like_questions(points: Singles, size: int = MIN_OUTCOMES, seed: int = 0) -> NDArray[np.int64]:
     """Group questions with those most like them, about half as many again as `size` to a group; (n_questions,)."""
     n_clusters = max(len(points) * 2 // (3 * size), 1)
-    n_starts = 3 if len(points) <= FEW_POINTS else 1  # of many, any start ends as well
-    means = MiniBatchKMeans(n_clusters, random_state=seed, n_init=n_starts, batch_size=2048)
+    # of many, any start ends as well
+    n_starts, batch_size = (3, 2048) if len(points) <= FEW_POINTS else (1, 1024)
+    means = MiniBatchKMeans(n_clusters, random_state=seed, n_init=n_starts, batch_size=batch_size)
     group: NDArray[np.int64] = means.fit_predict(points).astype(np.int64)
     return group
 
