@@ -49,10 +49,10 @@ def insert_plain(connection: Connection, entity: type[Base], rows: Sequence[Mapp
     one = f"({', '.join(['?' if is_sqlite else '%s'] * len(names))})"
     unless = "ON CONFLICT DO NOTHING"
     n_together = max(VALUES_TOGETHER // len(names), 1)
+    many = f"{into} {', '.join([one] * n_together)} {unless}"
     n_begun = len(filled) // n_together * n_together if is_sqlite else 0
     for start in range(0, n_begun, n_together):
         some = filled[start : start + n_together]
-        many = f"{into} {', '.join([one] * n_together)} {unless}"
         connection.exec_driver_sql(many, tuple(chain.from_iterable(some)))
     if n_begun < len(filled):
         connection.exec_driver_sql(f"{into} {one} {unless}", filled[n_begun:])

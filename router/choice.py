@@ -190,7 +190,7 @@ def choose(
     first, default_note = (tuple(options), abstained) if abstained else _first(request, pool, forecast, options)
     ranking = rank(candidates, request.policy, first)
     order = sorted(ranking.order, key=lambda candidate: candidate.model in failing) if failing else ranking.order
-    out = [*reasons.items(), *ranking.excluded.items()] if reasons or ranking.excluded else ()
+    out = [*reasons.items(), *ranking.excluded.items()]
     others = [option(pool.by_name[name], request, forecast, reason) for name, reason in out]
     deferred = f"{DEFERRED}: {', '.join(sorted(failing))}" if failing else None
     ordered = [options[candidate.model] for candidate in order]
