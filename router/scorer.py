@@ -142,7 +142,7 @@ class Forecast:
 class Scorer:
     """Scores prompts against models.
 
-    landmarks: of shape (n_landmarks, n_features), training questions that the Gaussian process stands on;
+    landmarks: of shape (n_landmarks, n_features), places among training questions where the process stands;
     weights: of shape (n_landmarks, K), with prior_mean of shape (K,): f(x) = prior_mean + kernel(x, landmarks) weights;
     forest, forest_share: trees that read the same points: this share of an embedding's forecast is theirs, the rest
     the process's; two views of text that err differently are better than either. Beside the embedding their values

@@ -5,7 +5,6 @@ What it fits is uncalibrated and chosen by nobody: `training.fit` cross-validate
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,13 +39,14 @@ class FitSettings:
     """How a scorer is fitted. The defaults were chosen by cross-validation on public logs of 26 and 50 models."""
 
     dim_embedding: int = 8
-    n_landmarks: int = 1500
+    n_landmarks: int = 1000
+    n_choosing_landmarks: int = 500  # to choose the noise with: levels rank alike on fewer landmarks
     noises: Sequence[float] = (1e5, 64.0, 4.0, 2.0, 1.0, 0.5)  # a path: each starts where the one before ended
     forest_shares: Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8)
     n_rounds: int = 30
     n_more_rounds: int = 5  # of a warm start
     n_coarse: int = 4096  # of more than twice as many questions, so many are learned from first
-    n_fine_rounds: int = 8  # and then all of them in these rounds
+    n_fine_rounds: int = 5  # and then all of them in these rounds
     n_folds: int = 3
 
     def of_size(self, n_questions: int) -> "FitSettings":
@@ -88,21 +88,16 @@ class Log:
 
 @dataclass(frozen=True)
 class Step:
-    """Where a path stood at one noise level: an uncalibrated scorer, and what it was learned from.
+    """Where a path stood at one noise level: an uncalibrated scorer, and the posterior of what it was fitted to.
 
     The scorer has no trees yet and cannot tell what is novel: both take time that only the chosen level is worth.
     """
 
     scorer: Scorer
     state: "_State"
-    outcomes: Outcomes
+    questions: Posterior
     span: Span
     noise: float
-
-    @cached_property
-    def questions(self) -> Posterior:
-        """The posterior of the very questions that the step was fitted to: inferred anew, being large to keep."""
-        return self.state.questions(self.outcomes)
 
     def knowing(self) -> "Step":
         """Let the scorer tell how novel a prompt is."""
@@ -142,7 +137,9 @@ def fit_path(log: Log, noises: Sequence[float], seed: int, settings: FitSettings
         text = Smoother.of(basis, noise)
         for r in range(settings.n_more_rounds if i else first_rounds):
             state = state.alternate(outcomes, text, steps=LATER_STEPS if i or r else FIRST_STEPS)
-        path.append(Step(state.scorer(outcomes, features, text), state, outcomes, basis.span, noise))
+        questions = state.questions(outcomes)
+        scorer = state.scorer(features, text, covariance_of_models(outcomes, state.models, questions))
+        path.append(Step(scorer, state, questions, basis.span, noise))
     return path
 
 
@@ -187,9 +184,8 @@ class _State:
         """What the last models say of the questions."""
         return infer(outcomes, self.models, self.forecast, self.residual, start=self.mean)
 
-    def scorer(self, outcomes: Outcomes, features: Features, text: Smoother) -> Scorer:
-        """Freeze it for serving, uncalibrated."""
-        covariance = covariance_of_models(outcomes, self.models, self.questions(outcomes))
+    def scorer(self, features: Features, text: Smoother, covariance: Floats) -> Scorer:
+        """Freeze it for serving, uncalibrated; covariance: (M, K+1, K+1), of the models."""
         return Scorer(
             features,
             landmarks=text.basis.landmarks,

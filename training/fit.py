@@ -2,7 +2,8 @@
 
 Each question's embedding is learned from its outcomes and from what its text forecasts; the text side in turn learns
 from all embeddings. Train and val questions are learned from alike: the noise of the text side and the forest's share
-are chosen, and calibration and intervals fitted, on forecasts cross-fitted over folds of near-duplicate groups.
+are chosen, and calibration and intervals fitted, on forecasts cross-fitted over folds of near-duplicate groups. The
+noise, for which only the order of its levels matters, is chosen on fewer landmarks than all else is fitted with.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,10 +39,11 @@ class Fitted:
     """A fitted scorer, what it learned of the logged questions, and how it was chosen.
 
     rows: the train and val questions with outcomes, as row numbers of the data; questions: their embeddings' posterior
-    given text and outcomes; noise: the text side's level that cross-validation chose; nll_by_noise: each level's loss;
-    nll_by_forest_share: the calibrated loss at that level by the forest's share; interval_scale: how much wider
-    intervals are than the process would have them, so that they hold; abstention: how sure a choice has to be;
-    max_novelty: what one in a hundred of the questions exceeded while it was held out.
+    given text and outcomes; noise: the text side's level that cross-validation chose; nll_by_noise: each level's loss,
+    on the fewer landmarks that it was chosen with; nll_by_forest_share: the calibrated loss at that level by the
+    forest's share; interval_scale: how much wider intervals are than the process would have them, so that they hold;
+    abstention: how sure a choice has to be; max_novelty: what one in a hundred of the questions exceeded while it was
+    held out.
     """
 
     scorer: Scorer
@@ -181,8 +183,12 @@ def _choose_noise(
     log: Log, groups: Rows, folds: Rows, seed: int, settings: FitSettings
 ) -> tuple[float, dict[float, float]]:
     """Fit each fold's path and find the noise level whose forecasts of the held-out questions are best."""
-    paths = [fit_path(log.rows(folds != k), settings.noises, seed, settings) for k in np.unique(folds)]
-    logits = _cross_fit(log, folds, [[step.scorer for step in path] for path in paths], _logits)
+    coarser = replace(settings, n_landmarks=min(settings.n_landmarks, settings.n_choosing_landmarks))
+
+    def scorers_without(k: int) -> list[Scorer]:
+        return [step.scorer for step in fit_path(log.rows(folds != k), settings.noises, seed, coarser)]
+
+    logits = _cross_fit(log, folds, [scorers_without(k) for k in np.unique(folds)], _logits)
     losses = _loss_by_question(logits, log.label)
     level = smoothest_within_one_error(_sum_by_group(losses, groups))
     return settings.noises[level], _mean_losses(settings.noises, losses, log)

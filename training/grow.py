@@ -8,6 +8,7 @@ from scipy.linalg import cholesky, solve_triangular
 from sklearn.ensemble import ExtraTreesRegressor
 
 from router.forest import Forest, Singles
+from training.chunks import each_chunk
 
 if TYPE_CHECKING:
     from sklearn.tree._tree import Tree
@@ -55,7 +56,8 @@ def grow(
     node = [np.arange(tree.node_count) for tree in trees]
     value = np.concatenate([tree.value[:, :, 0] for tree in trees]) @ root.T
     if spread is not None:
-        value = np.column_stack([value, np.concatenate([_mean_by_leaf(tree, points, spread) for tree in trees])])
+        by_tree = each_chunk(len(trees), lambda one: _mean_by_leaf(trees[one.start], points, spread), chunk=1)
+        value = np.column_stack([value, np.concatenate(by_tree)])
     return Forest(
         root=start.astype(np.int32),
         feature=chosen[np.concatenate([np.maximum(tree.feature, 0) for tree in trees])].astype(np.int32),

@@ -14,9 +14,10 @@ import multiprocessing
 import os
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,7 +93,7 @@ def run(path: Path | None = None, quick: bool = False) -> dict[str, Any]:
     """Measure everything, each in its own process; `path` is not read. quick: a sixteenth of the questions."""
     del path
     n_questions = N_QUESTIONS // 16 if quick else N_QUESTIONS
-    fit = _alone(_measure_fit, n_questions, 1 if quick else 2)
+    fit = _alone(_measure_fit, n_questions, 1 if quick else 3)
     ours = _alone(_measure_embedllm, n_questions, quick)
     published = _alone(_measure_published, n_questions, 20 if quick else 200)
     return {
@@ -119,20 +120,27 @@ def _alone(measure: Callable[..., dict[str, Any]], *arguments: object) -> dict[s
 
 
 def _measure_fit(n_questions: int, n_repeats: int) -> dict[str, Any]:
-    """The default's complete fit, one refit, and what the fitted scorer takes to score."""
+    """The default's complete fit, one fit of it and of its process alone, and what the fitted scorer takes to score."""
     grid = planted_grid(N_MODELS, n_questions)
     before = peak_mb()
     with threadpool_limits(N_CORES):
         fitted, complete = timed(lambda: fit_scorer(grid.data, grid.vectors))
-        single = min(
-            (timed(lambda: refit(grid.data, grid.vectors, fitted))[1] for _ in range(n_repeats)), key=lambda t: t.cpu_s
-        )
+        process = replace(fitted, scorer=replace(fitted.scorer, forest_share=0.0))
+        fits = [partial(refit, grid.data, grid.vectors, one) for one in (process, fitted)]
+        single, both = _least(fits, n_repeats)
     return {
         "complete": vars(complete) | {"before_mb": before},
         "single": vars(single),
+        "with_forest": vars(both),
         "noise": fitted.noise,
         "scoring": measure_scoring(fitted.scorer, grid),
     }
+
+
+def _least(actions: Sequence[Callable[[], object]], n_repeats: int) -> list[Timed]:
+    """What each took at its best, in turns."""
+    rounds = [[timed(action)[1] for action in actions] for _ in range(n_repeats)]
+    return [min(times, key=lambda one: one.cpu_s) for times in zip(*rounds, strict=True)]
 
 
 def measure_scoring(scorer: Scorer, grid: Grid) -> dict[str, float]:
@@ -163,7 +171,7 @@ def _measure_embedllm(n_questions: int, quick: bool) -> dict[str, Any]:
     grid = planted_grid(N_MODELS, n_questions)
     part = np.arange(n_questions // (2 if quick else 8))
     data, vectors = grid.data.rows(part), grid.vectors[part]
-    one = min((timed(lambda: embedllm_mf(data, vectors, n_epochs=1))[1] for _ in range(2)), key=lambda t: t.cpu_s)
+    (one,) = _least([partial(embedllm_mf, data, vectors, n_epochs=1)], 2)
     scale = n_questions / len(part) * PUBLISHED_EPOCHS
     return {
         "wall_s": one.wall_s * scale,
@@ -263,15 +271,16 @@ def render(figures: Mapping[str, Any]) -> str:
     lines = [
         f"{grid['n_models']} models x {grid['n_questions']:,} questions, {grid['dim_vector']} dimensions, "
         f"{figures['n_cores']} cores, load {load}",
-        f"{'':<44}{'wall':>10}{'CPU':>10}   aimed at",
+        f"{'':<52}{'wall':>10}{'CPU':>10}   aimed at",
     ]
     for name, one, aim in (
         ("complete fit: path and calibration, s", complete, "<= 60"),
-        ("one fit, nothing chosen, s", single, "<= 5"),
+        ("best single estimator: one fit of the process, s", single, "<= 5"),
+        ("one fit of process and forest, s", figures["with_forest"], ""),
         (f"embedllm_mf, {PUBLISHED_EPOCHS} epochs, s, extrapolated", figures["embedllm_mf"], ""),
         ("published row-by-row loop, s, extrapolated", figures["published_loader"], ""),
     ):
-        lines.append(f"{name:<44}{one['wall_s']:>10,.1f}{one['cpu_s']:>10,.1f}   {aim}")
+        lines.append(f"{name:<52}{one['wall_s']:>10,.1f}{one['cpu_s']:>10,.1f}   {aim}")
     for name, value, aim in (
         ("peak memory, MB", complete["peak_mb"], f"< 1,500 ({complete['before_mb']:,.0f} before fitting)"),
         ("one prompt, all models, p50, us", scoring["p50_us"], "<= 1,000, one thread"),
@@ -281,12 +290,12 @@ def render(figures: Mapping[str, Any]) -> str:
         ("prompts/s in batches, all cores", scoring["prompts_per_s_all_cores"], ">= 5,000"),
         ("  low-rank head alone, prompts/s", scoring["head_prompts_per_s"], ">= 100,000"),
     ):
-        lines.append(f"{name:<44}{value:>10,.1f}{'':>10}   {aim}")
+        lines.append(f"{name:<52}{value:>10,.1f}{'':>10}   {aim}")
     for name, ratio in (
         ("times faster than embedllm_mf", figures["times_faster_than_embedllm_mf"]),
         ("times faster than the published loop", figures["times_faster_than_published_loader"]),
     ):
-        lines.append(f"{name:<44}{ratio['wall_s']:>10,.1f}{ratio['cpu_s']:>10,.1f}")
+        lines.append(f"{name:<52}{ratio['wall_s']:>10,.1f}{ratio['cpu_s']:>10,.1f}")
     lines += [f"{name}: {figures[name]['extrapolated']}" for name in ("embedllm_mf", "published_loader")]
     return "\n".join(lines)
 
