@@ -150,7 +150,7 @@ def test_relatives_draw_the_prior_to_them_and_narrow_it() -> None:
     relatives = np.full((3, DIM + 1), 2.0)
     one, three = family_prior(PRIOR, relatives[:1]), family_prior(PRIOR, relatives)
     assert family_prior(PRIOR, relatives[:0]) is PRIOR
-    assert one.mean == pytest.approx(np.full(DIM + 1, 1.0))  # a correlation of one half
-    assert one.covariance == pytest.approx(0.75 * np.eye(DIM + 1))
-    assert three.mean == pytest.approx(np.full(DIM + 1, 1.5))
-    assert three.covariance == pytest.approx(0.625 * np.eye(DIM + 1))
+    assert one.mean == pytest.approx(np.full(DIM + 1, 1.4))  # a correlation of .7
+    assert one.covariance == pytest.approx(0.51 * np.eye(DIM + 1))
+    assert three.mean == pytest.approx(np.full(DIM + 1, 1.75))
+    assert three.covariance == pytest.approx(0.3875 * np.eye(DIM + 1))

@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 PRIOR_MODELS = 1.0  # the pool's covariance is shrunk to its diagonal by this many models' worth per dimension,
 LOG_PRIOR_MODELS = 0.3  # and by so many where models are known from whole logs: chosen by leaving out each model
-FAMILY_CORRELATION = 0.5  # of two models of one family, beyond what all models share
+FAMILY_CORRELATION = 0.7  # of two models of one family, beyond what all share: chosen by leaving out each model
 LONGEST_STEP = 1.0
 N_DRAWS = 400
 CHUNK = 4096  # questions whose forecasts are held at a time
