@@ -35,7 +35,8 @@ class Expected:
     """What can be asked of one estimator on the planted log.
 
     error: the largest mean absolute error of P(correct) on test, with all cells and with half of them; reorders:
-    whether the order of questions and of models leaves its forecasts as they are, and to what precision on average.
+    whether the order of questions and of models leaves its forecasts as they are, and to what precision: the default's
+    on average, all others' in every cell.
     """
 
     error: float
@@ -124,7 +125,8 @@ def test_test_labels_are_never_read(name: str, forecasts: dict[str, Floats]) -> 
 def test_the_order_of_questions_does_not_matter(name: str, forecasts: dict[str, Floats]) -> None:
     order = np.random.default_rng(1).permutation(DATA.n_questions)
     p = estimator(name)(DATA.rows(order), VECTORS[order], 0)
-    assert np.abs(p - forecasts[name][order]).mean() < (EXPECTED[name].reorders_questions or 0)
+    differences = np.abs(p - forecasts[name][order])
+    assert (differences.mean() if name == DEFAULT else differences.max()) < (EXPECTED[name].reorders_questions or 0)
 
 
 @pytest.mark.parametrize("name", [name for name in ESTIMATORS if EXPECTED[name].reorders_models])
@@ -132,7 +134,7 @@ def test_the_order_of_models_does_not_matter(name: str, forecasts: dict[str, Flo
     order = np.array([3, 0, 4, 2, 1])
     data = DATA.columns(order)
     p = estimator(name)(data, VECTORS, 0)
-    assert np.abs(p - forecasts[name][:, order]).mean() < (EXPECTED[name].reorders_models or 0)
+    assert np.abs(p - forecasts[name][:, order]).max() < (EXPECTED[name].reorders_models or 0)
 
 
 def test_a_saved_default_forecasts_to_the_bit_what_the_kept_one_does(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from training.fold_in import (
+    FAMILY_CORRELATION,
     ModelPosterior,
     answers_to_halve,
     expect_accuracies,
@@ -148,9 +149,37 @@ def test_as_many_answers_as_it_says_halve_the_error() -> None:
 
 def test_relatives_draw_the_prior_to_them_and_narrow_it() -> None:
     relatives = np.full((3, DIM + 1), 2.0)
-    one, three = family_prior(PRIOR, relatives[:1]), family_prior(PRIOR, relatives)
-    assert family_prior(PRIOR, relatives[:0]) is PRIOR
+    many = 10**6
+    one, three = family_prior(PRIOR, relatives[:1], many), family_prior(PRIOR, relatives, many)
+    assert family_prior(PRIOR, relatives[:0], many) is PRIOR
     assert one.mean == pytest.approx(np.full(DIM + 1, 1.4))  # a correlation of .7
     assert one.covariance == pytest.approx(0.51 * np.eye(DIM + 1))
     assert three.mean == pytest.approx(np.full(DIM + 1, 1.75))
     assert three.covariance == pytest.approx(0.3875 * np.eye(DIM + 1))
+
+
+def test_a_pool_of_one_family_shows_no_variance_between_families() -> None:
+    relatives = np.random.default_rng(0).normal(2, 1, (8, DIM + 1))
+    pool = pool_prior(relatives[:, :-1], relatives[:, -1])
+    only = family_prior(pool, relatives, len(relatives))
+    assert only.mean == pytest.approx(pool.mean)
+    assert only.covariance == pytest.approx(pool.covariance)
+    half, few = (np.trace(family_prior(PRIOR, relatives, n_pool).covariance) for n_pool in (16, 80))
+    assert few < half < np.trace(PRIOR.covariance)
+
+
+def test_relatives_narrow_the_prior_no_more_than_they_know() -> None:
+    """Families of a size are drawn anew many times: what is expected of a new member is as far off as is said."""
+    rng = np.random.default_rng(0)
+    within, between = 1 - FAMILY_CORRELATION, FAMILY_CORRELATION
+    for n_families in (1, 2, 8):
+        missed, said = [], []
+        for _ in range(400):
+            family = rng.normal(0, np.sqrt(between), (n_families, 1, DIM + 1))
+            models = family + rng.normal(0, np.sqrt(within), (n_families, 8, DIM + 1))
+            pooled = models.reshape(-1, DIM + 1)
+            prior = family_prior(pool_prior(pooled[:, :-1], pooled[:, -1]), models[0], len(pooled))
+            new = family[0, 0] + rng.normal(0, np.sqrt(within), DIM + 1)
+            missed.append(np.square(new - prior.mean).sum())
+            said.append(np.trace(prior.covariance))
+        assert np.mean(missed) == pytest.approx(np.mean(said), rel=0.35)

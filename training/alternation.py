@@ -46,7 +46,7 @@ class FitSettings:
     n_rounds: int = 30
     n_more_rounds: int = 5  # of a warm start
     n_coarse: int = 4096  # of more than twice as many questions, so many are learned from first
-    n_fine_rounds: int = 5  # and then all of them in these rounds
+    n_fine_rounds: int = 8  # and then all of them in these rounds
     n_folds: int = 3
 
     def of_size(self, n_questions: int) -> "FitSettings":

@@ -35,7 +35,7 @@ def population_of(champion: Artifact, model_name: str) -> ModelPosterior:
     family = family_of(model_name)
     related = [family_of(champion.model_names[c]) == family for c in trained]
     pool = pool_prior(embedding, bias, LOG_PRIOR_MODELS)
-    return family_prior(pool, np.hstack([embedding, bias[:, None]])[related])
+    return family_prior(pool, np.hstack([embedding, bias[:, None]])[related], len(trained))
 
 
 def _trained_columns(champion: Artifact) -> list[int]:

@@ -75,18 +75,22 @@ def pool_prior(embedding: Floats, bias: Floats, prior_models: float = PRIOR_MODE
     return ModelPosterior(theta.mean(axis=0), weight * sample + (1 - weight) * np.diag(scale))
 
 
-def family_prior(pool: ModelPosterior, relatives: Floats) -> ModelPosterior:
+def family_prior(pool: ModelPosterior, relatives: Floats, n_pool: int) -> ModelPosterior:
     """Move the pool's prior toward a model's family, and narrow it, as far as relatives tell of each other.
 
-    relatives: (R, K+1), each relative's (embedding, bias); none leaves the prior. Members of a family are taken to be
-    correlated by FAMILY_CORRELATION in every dimension, which makes this a regression on their mean.
+    relatives: (R, K+1), each relative's (embedding, bias); none leaves the prior. n_pool: of how many models the pool's
+    prior was made, relatives among them. Members of a family are taken to be correlated by FAMILY_CORRELATION in every
+    dimension, which makes this a regression on their mean. Of the variance between families the pool's covariance holds
+    what the pool shows: nothing where all are of one family, and then there is nothing to correct.
     """
     n = len(relatives)
     if not n:
         return pool
-    share = n * FAMILY_CORRELATION / (1 + (n - 1) * FAMILY_CORRELATION)
+    shown = 1 - (n / n_pool) ** 2
+    correlation = FAMILY_CORRELATION * shown / (1 - FAMILY_CORRELATION * (1 - shown))
+    share = n * correlation / (1 + (n - 1) * correlation)
     mean = pool.mean + share * (relatives.mean(axis=0) - pool.mean)
-    return ModelPosterior(mean, (1 - FAMILY_CORRELATION * share) * pool.covariance)
+    return ModelPosterior(mean, (1 - correlation * share) * pool.covariance)
 
 
 def fold_in(prior: ModelPosterior, questions: Posterior, label: Floats, steps: int = 25) -> ModelPosterior:

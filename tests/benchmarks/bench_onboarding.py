@@ -287,7 +287,8 @@ def _pool_of(fitted: Fitted, test: Rows, column: int) -> _Pool:
     others = np.delete(np.array(data.model_names), column).tolist()
     related = [family_of(name) == family_of(data.model_names[column]) for name in others]
     by_text = questions_from_text(scorer, _work.vectors[test], describe([data.prompts[row] for row in test]))
-    return _Pool(scorer, fitted.questions, by_text, family_prior(plain, theta[related]), plain, _resample(test))
+    prior = family_prior(plain, theta[related], len(theta))
+    return _Pool(scorer, fitted.questions, by_text, prior, plain, _resample(test))
 
 
 def _permuted(pool: _Pool, rng: np.random.Generator) -> _Pool:
