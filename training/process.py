@@ -136,7 +136,7 @@ def find_landmarks(points: Singles, n_landmarks: int, seed: int) -> Singles:
     """Draw landmarks among points of shape (N, D) and move each to the mean of the points around it, (n_landmarks, D).
 
     One step of Lloyd's algorithm, on a few points for each landmark. What landmarks cannot tell of a kernel is bounded
-    by how far points lie from them (Zhang, Tsang and Kwok 2008): so placed, a thousand tell what 1,500 drawn ones do.
+    by how far points lie from them (Zhang, Tsang and Kwok 2008): so placed, 1,000 tell about what 1,500 drawn ones do.
     """
     drawn = np.random.default_rng(seed).choice(len(points), min(len(points), AROUND * n_landmarks), replace=False)
     around, landmarks = points[drawn], points[drawn[:n_landmarks]]
