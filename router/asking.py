@@ -5,12 +5,12 @@ a parameter, or are slow. It knows nothing of the client's connection.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from data import fast_json
 from router.decision import Decision, Option
-from router.eligibility import out_of_quota
+from router.eligibility import OUT_OF_QUOTA, out_of_quota
 from router.endpoints import CHAT
 from router.errors import Attempt, UpstreamError, UpstreamsFailedError
 from router.observed import Observed
@@ -63,7 +63,13 @@ class Asker:
                 return reply
         if tried.refusal is not None and not tried.failures:
             return tried.refusal
-        raise UpstreamsFailedError(tried.failures, decision.attempts)
+        raise UpstreamsFailedError([*self._waits(decision), *tried.failures], decision.attempts)
+
+    def _waits(self, decision: Decision) -> list[UpstreamError]:
+        """What those said that were not asked, being out of quota: theirs may be the least wait."""
+        left_out = [o.entry for o in decision.others if (o.excluded or "").startswith(OUT_OF_QUOTA)]
+        waits = [(entry, self._observed.breakers.retry_after_s(entry.upstream)) for entry in left_out]
+        return [out_of_quota(entry, wait_s) for entry, wait_s in waits if wait_s is not None]
 
     async def _attempt(
         self, decision: Decision, option: Option, request: PromptRequest, deadline: float, tried: Tried
@@ -112,7 +118,7 @@ class Asker:
     ) -> Reply | None:
         """Weigh a refusal: none where another candidate may think otherwise, else what the client should see."""
         breakers = self._observed.breakers
-        refusal = refusal_in(reply, request.body)
+        refusal = _refusal_of(reply, entry, upstream, request)
         error = CLIENT_FAULT
         if reply.fault == "context":
             error, tried.window = "context_length", max(tried.window or 0, entry.context_window or 0)
@@ -160,6 +166,14 @@ class Asker:
             and USAGE_OPTION not in entry.parameters.drop
             and self._observed.refusals.refused(upstream, {ADDED_USAGE: None}) is None
         )
+
+
+def _refusal_of(reply: Reply, entry: PoolEntry, upstream: Upstream, request: PromptRequest) -> Refusal | None:
+    """The parameter that a refusal names, as the client calls it: what was sent may have it under another name."""
+    refusal = refusal_in(reply, body_for(entry, upstream, request, with_usage=False))
+    if refusal is None or refusal.parameter in request.body:
+        return refusal
+    return replace(refusal, parameter=entry.parameters.name_before(refusal.parameter))
 
 
 def body_for(entry: PoolEntry, upstream: Upstream, request: PromptRequest, *, with_usage: bool) -> dict[str, object]:

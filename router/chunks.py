@@ -6,9 +6,10 @@ from data.fast_json import read_object
 from router.endpoints import Endpoint
 from router.errors import UpstreamError
 from router.pool import Upstream
-from router.reply import said_in
+from router.reply import is_too_long, said_in
 
 Chunk = dict[str, object]
+CONTEXT_LENGTH = "context_length"  # the prompt does not fit this model's; a larger one may take it
 
 # typed events that only say that an answer is on its way
 _OPENING = frozenset({"response.created", "response.in_progress", "response.queued"})
@@ -24,6 +25,8 @@ def read_chunk(data: bytes, upstream: Upstream) -> Chunk:
     if chunk.get("error") or failed:
         response = chunk.get("response")
         said = said_in(response if isinstance(response, dict) else chunk, upstream)
+        if is_too_long(said):
+            raise UpstreamError(CONTEXT_LENGTH, f"its stream says: {said}", status=200)
         raise UpstreamError("error_in_answer", f"its stream says: {said or 'an error'}", status=200)
     return chunk
 

@@ -17,6 +17,8 @@ from router.policy import UNCOUNTED, UNPRICED
 from router.pool import RETIRED, Pool, PoolEntry
 from router.request import PromptRequest
 
+OUT_OF_QUOTA = "out of quota"
+
 
 def eligible(pool: Pool, request: PromptRequest, observed: Observed) -> tuple[list[PoolEntry], dict[str, str]]:
     """The routable models that can take a request, and why each other one that was asked for cannot.
@@ -35,7 +37,7 @@ def eligible(pool: Pool, request: PromptRequest, observed: Observed) -> tuple[li
         if wait_s is None:
             entries.append(entry)
         else:
-            reasons[entry.name] = f"out of quota for another {wait_s:.0f} s, its upstream says"
+            reasons[entry.name] = f"{OUT_OF_QUOTA} for another {wait_s:.0f} s, its upstream says"
             waits.append(out_of_quota(entry, wait_s))
     if not entries:
         raise UpstreamsFailedError(waits, [Attempt(entry.name, None, "out_of_quota", 0.0) for entry in able])

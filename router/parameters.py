@@ -34,5 +34,9 @@ class ParameterRules:
             sent.setdefault(name, value)
         return sent
 
+    def name_before(self, name: str) -> str:
+        """What a request calls a parameter that is sent under this name."""
+        return next((old for old, new in self.rename if new == name), name)
+
 
 AS_IT_COMES = ParameterRules()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal, NamedTuple
 
-from data.fast_json import read_object
+from data.fast_json import dumps, read_object
 from router.endpoints import Endpoint
 from router.errors import UpstreamError
 from router.parameters import FIXED
@@ -20,6 +20,7 @@ from router.refusals import Refusal
 CLIENT_FAULTS = frozenset({400, 404, 405, 413, 422})
 MAX_MESSAGE_CHARS = 300
 MAX_WAIT_S = 86_400.0
+CONTEXT_EXCEEDED = "context_length_exceeded"
 LEAST_BARE_WORD = 8  # letters; a shorter one without quotes, such as user or stop, is just a word
 
 Fault = Literal["context", "absent", "client"]
@@ -67,25 +68,52 @@ def read_reply(
     if body is None:
         raise UpstreamError("not_json", "it answered 200 with something that is no JSON object", status=200)
     if body.get("error"):
-        if _TOO_LONG.search(said_in(body, upstream)):
+        if is_too_long(said_in(body, upstream)):
             return _fault(400, content, upstream)
         raise UpstreamError("error_in_answer", f"it answered 200 with an error: {said_in(body, upstream)}", status=200)
-    if not isinstance(body.get(endpoint.answer), list):
+    answer = body.get(endpoint.answer)
+    if not isinstance(answer, list):
         raise UpstreamError(f"no_{endpoint.answer}", f"it answered 200 without `{endpoint.answer}`", status=200)
+    if endpoint.answer == "choices":
+        _require_a_choice(answer, upstream)
     return Reply(200, body)
 
 
+def _require_a_choice(choices: list[object], upstream: Upstream) -> None:
+    """Refuse an answer whose choices all hold an error, or nothing; UpstreamError."""
+    held = [choice for choice in choices if isinstance(choice, dict)]
+    errors = [choice for choice in held if choice.get("error")]
+    if errors and len(errors) == len(choices):
+        message = f"it answered 200 with an error: {said_in(errors[0], upstream)}"
+        raise UpstreamError("error_in_answer", message, status=200)
+    if all(choice.get("message") is None and choice.get("text") is None for choice in held):
+        raise UpstreamError("empty", "it answered 200 with no choice that holds anything", status=200)
+
+
 def _fault(status: int, content: bytes, upstream: Upstream) -> Reply:
-    body = read_object(content.replace(upstream.key.encode(), b"***") if upstream.key else content)
+    body = read_object(content)
+    if body is not None and upstream.key:  # as one writer escapes both: the upstream may have escaped it otherwise
+        body = read_object(dumps(body).replace(dumps(upstream.key)[1:-1], b"***"))
     if body is None or not isinstance(body.get("error"), dict):
         message = said_in(body, upstream) or redact(content.decode(errors="replace"), upstream)
         error = {"message": message or f"the upstream said {status}", "type": "invalid_request_error"}
         body = {"error": {**error, "param": None, "code": None}}
     error = body["error"] if isinstance(body["error"], dict) else {}
     said = f"{error.get('code')} {error.get('message')}"
-    if _TOO_LONG.search(said) or status == 413:
+    if is_too_long(said) or status == 413:
         return Reply(status, body, "context")
     return Reply(status, body, "absent" if status in (404, 405) else "client")
+
+
+def is_too_long(said: str) -> bool:
+    """Whether an error says that the prompt does not fit the model's context."""
+    return _TOO_LONG.search(said) is not None
+
+
+def too_long(failure: UpstreamError) -> Reply:
+    """What a failure that says so is to the client, where nobody's context is larger."""
+    error = {"message": str(failure), "type": "invalid_request_error", "param": None, "code": CONTEXT_EXCEEDED}
+    return Reply(400, {"error": error}, "context")
 
 
 def refusal_in(reply: Reply, sent: Mapping[str, object]) -> Refusal | None:
@@ -112,8 +140,11 @@ def said_in(body: Mapping[str, object] | None, upstream: Upstream) -> str:
 
 
 def redact(text: str, upstream: Upstream) -> str:
-    """Take an upstream's key out of a text, and cut it short."""
-    return (text.replace(upstream.key, "***") if upstream.key else text)[:MAX_MESSAGE_CHARS]
+    """Take an upstream's key out of a text, and the query of its URL, which may be one; and cut it short."""
+    for secret in (upstream.key, upstream.base_url.partition("?")[2]):
+        if secret:
+            text = text.replace(secret, "***")
+    return text[:MAX_MESSAGE_CHARS]
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

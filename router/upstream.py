@@ -19,11 +19,11 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from data.fast_json import read_object
-from router.chunks import Chunk, Course, read_chunk
+from router.chunks import CONTEXT_LENGTH, Chunk, Course, read_chunk
 from router.endpoints import Endpoint
 from router.errors import UpstreamError
 from router.pool import Upstream
-from router.reply import Reply, read_reply, redact
+from router.reply import Reply, read_reply, redact, too_long
 from router.settings import Timeouts
 from router.sse import Event, EventParser, EventTooLongError
 from router.until import until
@@ -224,6 +224,11 @@ class Upstreams:
                     response, upstream, endpoint, self._loop, self._timeouts.between_chunks_s, deadline
                 )
                 await stream.until_content(due)
+            except UpstreamError as failure:
+                response.close()
+                if failure.code == CONTEXT_LENGTH:
+                    return too_long(failure)
+                raise
             except BaseException:
                 response.close()
                 raise
@@ -335,7 +340,9 @@ class failures:  # noqa: N801  reads as a noun of the block, like contextlib.sup
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
         if isinstance(error, FAILURES):
-            raise UpstreamError(_code_of(error), redact(f"{type(error).__name__}: {error}", self._upstream)) from error
+            # an error about an answer repeats the whole URL, which is nobody's business
+            said = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+            raise UpstreamError(_code_of(error), redact(f"{type(error).__name__}: {said}", self._upstream)) from error
 
 
 def _code_of(error: Exception) -> str:

@@ -68,6 +68,19 @@ def test_of_a_refused_value_only_that_value_is_remembered(serve: Any) -> None:
     assert ask(gateway, temperature=0.5).json()["model"] == "first"
 
 
+def test_a_refused_parameter_that_was_renamed_goes_to_the_next_and_is_remembered(serve: Any) -> None:
+    renamed = {"parameters": {"rename": {"max_tokens": "max_completion_tokens"}}}
+    gateway = serve("strict", "good", entries={"first": renamed})
+    assert tried(gateway, ask(gateway, max_tokens=9)) == [("first", "parameter_refused"), ("second", None)]
+    assert tried(gateway, ask(gateway, max_tokens=9)) == [("second", None)]
+    assert tried(gateway, ask(gateway)) == [("first", None)]
+
+
+def test_a_refused_parameter_that_a_rule_requires_goes_to_the_next(serve: Any) -> None:
+    gateway = serve("strict", "good", entries={"first": {"parameters": {"require": {"max_completion_tokens": 9}}}})
+    assert tried(gateway, ask(gateway)) == [("first", "parameter_refused"), ("second", None)]
+
+
 def test_what_all_refuse_is_the_clients_mistake_and_not_remembered(serve: Any) -> None:
     gateway = serve("no-temperature", "no-temperature")
     for _ in range(2):
@@ -84,6 +97,15 @@ def test_a_context_that_is_too_small_goes_to_a_larger_one(serve: Any, behaviour:
     answer = ask(gateway, stream=stream)
     assert answer.headers["x-embedrouter-model"] == "third"
     assert tried(gateway, answer) == [("first", "context_length"), ("third", None)]
+
+
+def test_a_stream_that_begins_with_too_small_a_context_goes_to_a_larger_one(serve: Any) -> None:
+    windows = {"first": {"context_window": 2000}, "second": {"context_window": 1000}, "third": {"context_window": 4000}}
+    gateway = serve("small-stream", "good", "good", entries=windows, breaker={"n_failures": 1})
+    for _ in range(2):  # it is no failure of the upstream's
+        assert tried(gateway, ask(gateway, stream=True)) == [("first", "context_length"), ("third", None)]
+    alone = ask(gateway, stream=True, model="first")
+    assert (alone.status_code, alone.json()["error"]["code"]) == (400, "context_length_exceeded")
 
 
 def test_where_no_context_is_larger_the_client_sees_that(serve: Any) -> None:
@@ -131,6 +153,16 @@ def test_a_retry_after_is_honoured(serve: Any, upstream: Upstream) -> None:
         assert 0 < int(told.headers["retry-after-ms"]) <= 7000
         assert told.headers["x-should-retry"] == "false"
     assert upstream.behaviours().count("status-429") == 1
+
+
+def test_the_least_wait_may_be_of_one_that_was_not_asked(serve: Any) -> None:
+    gateway = serve("status-429", "good")
+    observed, pool = gateway.app.state.service.observed, gateway.app.state.service.watch.current.pool
+    observed.breakers.failed(pool.by_name["second"].upstream, 3.0)
+    answer = ask(gateway)
+    assert tried(gateway, answer) == [("first", "http_status")]
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) <= 3  # the other asks for 7
 
 
 def test_rules_rewrite_what_this_upstream_alone_gets(serve: Any, upstream: Upstream) -> None:

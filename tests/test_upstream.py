@@ -111,6 +111,18 @@ async def test_a_query_of_the_base_url_stays_behind_the_path(client: Upstreams, 
     assert server.asked[-1].path == "/good/v1/chat/completions?api-version=1"
 
 
+async def test_no_failure_repeats_the_query_of_the_base_url(client: Upstreams, server: upstreams.Upstream) -> None:
+    for behaviour in ("garbage", "not-gzip", "reset"):
+        found = await failure(client, f"{server.url(behaviour)}?api-key=secret-in-a-query", stream=False)
+        assert "secret-in-a-query" not in str(found)
+
+
+async def test_a_key_is_found_however_an_upstream_escapes_it(client: Upstreams, server: upstreams.Upstream) -> None:
+    reply = await client.complete(Upstream(server.url("escaping"), "m", "abc/def"), CHAT, body(), client.deadline())
+    assert isinstance(reply, Reply)
+    assert reply.body == {"error": {"message": "no such key: ***", "code": "x"}}
+
+
 @pytest.mark.parametrize(
     ("headers", "wait_s"),
     [

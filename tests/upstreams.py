@@ -340,6 +340,27 @@ async def _small_200(talk: Talk) -> None:
     talk.send(200, b'{"error": {"message": "prompt is too long: 11 tokens > 10 maximum"}}')
 
 
+async def _small_stream(talk: Talk) -> None:
+    """Say the same in a stream."""
+    talk.start_stream()
+    await talk.piece(b'data: {"error": {"message": "prompt is too long: 11 tokens > 10 maximum"}}\n\n')
+    await talk.piece(b"")
+
+
+async def _escaping(talk: Talk) -> None:
+    """Repeat the key in a refusal, escaped as some writers of JSON do."""
+    key = talk.headers["authorization"].removeprefix("Bearer ").replace("/", "\\/")
+    talk.send(400, b'{"error": {"message": "no such key: %s", "code": "x"}}' % key.encode())
+
+
+async def _strict(talk: Talk) -> None:
+    """Take no limit of the output, under its newer name."""
+    if "max_completion_tokens" in talk.body:
+        talk.refuse(400, "Unsupported parameter: 'max_completion_tokens'", param="max_completion_tokens")
+    else:
+        await _good(talk)
+
+
 async def _stream_uneven(talk: Talk) -> None:
     """Change what should be constant, count usage as it goes, and call a tool in pieces."""
     talk.start_stream()
@@ -590,6 +611,11 @@ BEHAVIOURS: dict[str, Callable[[Talk], Awaitable[None]]] = {
     "status-429": status(429, retry_after="7"),
     "status-429-bare": status(429),
     "cut-json": answer(b'{"id": "chatcmpl-1", "choices": [{"index": 0, "mess'),
+    "empty-choices": answer(b'{"id": "chatcmpl-1", "choices": []}'),
+    "nothing-chosen": answer(b'{"choices": [{"index": 0, "message": null, "finish_reason": null}]}'),
+    "error-choice": answer(
+        b'{"choices": [{"index": 0, "finish_reason": "error", "error": {"message": "overloaded"}}]}'
+    ),
     "null-choices": answer(b'{"id": "chatcmpl-1", "choices": null}'),
     "not-json": answer(b"<html>busy</html>", "text/html"),
     "null": answer(b"null"),
