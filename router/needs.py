@@ -52,5 +52,7 @@ def _parameters(body: Mapping[str, object]) -> Iterator[Capability]:
         yield "audio"
     if any(isinstance(count := body.get(name), int) and count > 1 for name in ("n", "best_of")):
         yield "n"
-    if body.get("logprobs") not in (None, False) or body.get("top_logprobs") not in (None, 0):
+    included = body.get("include")
+    wants_logprobs = isinstance(included, list) and "message.output_text.logprobs" in included
+    if wants_logprobs or body.get("logprobs") not in (None, False) or body.get("top_logprobs") not in (None, 0):
         yield "logprobs"

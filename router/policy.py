@@ -77,13 +77,17 @@ class Ranking(NamedTuple):
 
 
 def rank(candidates: Sequence[Candidate], policy: Policy, first: Sequence[str] = ()) -> Ranking:
-    """Order candidates under a policy; the models named in `first`, where they are candidates, stand before it."""
-    ranking = _rank(candidates, policy)
+    """Order candidates under a policy; the models named in `first`, where they are candidates, stand before it.
+
+    Those are asked whatever they cost, as if no price were unknown.
+    """
     place = {model: position for position, model in enumerate(first)}
-    if not place:
-        return ranking
-    order = sorted(ranking.order, key=lambda candidate: place.get(candidate.model, len(place)))
-    return ranking._replace(order=tuple(order))
+    named = [candidate for candidate in candidates if candidate.model in place] if place else []
+    if not named:
+        return _rank(candidates, policy)
+    rest = _rank([candidate for candidate in candidates if candidate.model not in place], policy)
+    named.sort(key=lambda candidate: place[candidate.model])
+    return _ranking([*named, *rest.order], rest.excluded, rest.note)
 
 
 def _rank(candidates: Sequence[Candidate], policy: Policy) -> Ranking:

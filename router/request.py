@@ -16,11 +16,11 @@ from router.needs import Capability, needs
 from router.overrides import EXTENSION, Overrides, read_overrides
 from router.policy import Policy
 from router.prompt import asked
-from router.turns import Turn, read_turns
+from router.turns import BYTES_PER_TOKEN, Turn, read_turns
 
 TOO_DEEP = "the body is nested too deeply to read"
-BYTES_PER_TOKEN = 4  # an estimate that needs no tokenizer, and good enough to compare prices
 MOST_TOKENS = 2**31 - 1  # a limit above it is none; its digits could be more than a message may hold
+READ_TOO = ("tools", "functions", "response_format", "text")  # by the model, beside what was said
 OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 # what only the upstream that answered before could know; the next request may be answered by another
 STATEFUL = ("previous_response_id", "conversation", "background")
@@ -71,7 +71,7 @@ def read_request(
         model=model,
         stream=bool(stream),
         text=asked(turns),
-        input_tokens=_tokens(turns, body.get("tools")),
+        input_tokens=_tokens(turns, body),
         max_output_tokens=_output_limit(body),
         needs=needs(body, turns),
         overrides=read_overrides(extension, headers, default),
@@ -122,10 +122,11 @@ def _refuse_state(body: Mapping[str, object]) -> None:
             raise InvalidRequestError(message, param=param, code="unsupported_parameter")
 
 
-def _tokens(turns: Sequence[Turn], tools: object) -> int:
-    """About how many tokens go in: texts and the tools' definitions, a token for four bytes."""
-    n_bytes = len(json.dumps(tools)) if tools else 0
+def _tokens(turns: Sequence[Turn], body: Mapping[str, object]) -> int:
+    """About how many tokens go in: texts, calls, the tools' definitions and the form asked for, one for four bytes."""
+    n_bytes = sum(len(json.dumps(body[name])) for name in READ_TOO if body.get(name))
     for turn in turns:
+        n_bytes += turn.n_unread
         for text in turn.texts:
             n_bytes += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     return -(-n_bytes // BYTES_PER_TOKEN)

@@ -4,6 +4,7 @@ Only what routing needs is read: who spoke, what was said in text, and what else
 as it came. A complaint names the part of the body that is wrong.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, cast
 
@@ -13,14 +14,19 @@ from router.errors import InvalidRequestError, shown
 USER, SYSTEM, TOOL = "user", "system", "tool"
 TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 TOOL_CALLS = "tool_calls"
+BYTES_PER_TOKEN = 4  # an estimate that needs no tokenizer, and good enough to compare prices
 
 
 class Turn(NamedTuple):
-    """One turn. `parts` are the types of what it holds besides text, such as image_url or tool_calls."""
+    """One turn. `parts` are the types of what it holds besides text, such as image_url or tool_calls.
+
+    `n_unread` is how many bytes go in that are no text to read: a call's arguments, or tokens at BYTES_PER_TOKEN each.
+    """
 
     role: str
     texts: tuple[str, ...]
     parts: frozenset[str] = frozenset()
+    n_unread: int = 0
 
     @property
     def text(self) -> str:
@@ -64,17 +70,21 @@ def _messages(body: Mapping[str, object], param: str) -> list[dict[str, object]]
 
 def _message(message: Mapping[str, object]) -> Turn:
     content = message.get("content")
-    parts = {TOOL_CALLS} if message.get("tool_calls") or message.get("function_call") else set()
+    calls = message.get("tool_calls") or message.get("function_call")
+    parts = {TOOL_CALLS} if calls else set()
     parts |= set(_kinds(content)) if isinstance(content, list) else set()
-    return Turn(cast(str, message["role"]), tuple(_texts(content)), frozenset(parts))
+    n_unread = len(json.dumps(calls)) if calls else 0
+    return Turn(cast(str, message["role"]), tuple(_texts(content)), frozenset(parts), n_unread)
 
 
 def _item(item: Mapping[str, object]) -> Turn:
     """An item of a Responses input: a message, or a tool's call, its output, a trace of reasoning."""
     kind = item.get("type", "message")
     if kind != "message":
-        output = item.get("output")
-        return Turn(TOOL, (output,) if isinstance(output, str) else (), frozenset({TOOL_CALLS}))
+        output, arguments = item.get("output"), item.get("arguments")
+        kinds = _kinds(output) if isinstance(output, list) else ()
+        n_unread = len(arguments) if isinstance(arguments, str) else 0
+        return Turn(TOOL, tuple(_texts(output)), frozenset({TOOL_CALLS, *kinds}), n_unread)
     role = item.get("role")
     return _message({**item, "role": role if isinstance(role, str) else SYSTEM})
 
@@ -86,7 +96,8 @@ def _prompt(body: Mapping[str, object], param: str) -> Turn:
         return Turn(USER, (prompt,))
     if not isinstance(prompt, list) or not prompt:
         raise InvalidRequestError(f"`{param}` must be a text, or a list of at least one", param=param)
-    return Turn(USER, tuple(text for text in prompt if isinstance(text, str)))
+    n_tokens = sum(len(each) if isinstance(each, list) else isinstance(each, int) for each in prompt)
+    return Turn(USER, tuple(text for text in prompt if isinstance(text, str)), n_unread=BYTES_PER_TOKEN * n_tokens)
 
 
 def _texts(content: object) -> Iterator[str]:

@@ -120,3 +120,12 @@ def test_raising_lambda_never_picks_a_dearer_model(candidates: list[Candidate], 
     low, high = sorted((one, other))
     costs = [rank(candidates, Policy("balanced", usd_weight=w)).order[0].expected_cost_usd or 0.0 for w in (low, high)]
     assert costs[1] <= costs[0] + 1e-9
+
+
+def test_who_stands_first_is_asked_whatever_it_costs() -> None:
+    policy = Policy("cheapest", min_p_correct=0.0)
+    ranking = rank([WEAK, STRONG, UNPRICED], policy, (UNPRICED.model, "of another pool"))
+    alone = rank([WEAK, STRONG], policy)
+    assert ranking.order == (UNPRICED, *alone.order)
+    assert (ranking.excluded, ranking.note, ranking.propensities) == ({}, None, (1.0, 0.0, 0.0))
+    assert rank([WEAK, STRONG], policy, (UNPRICED.model,)) == alone
