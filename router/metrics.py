@@ -116,4 +116,4 @@ def _unpriced(decision: Decision) -> bool:
     answered = decision.answered
     if answered is not None and answered.entry.cost_usd(0, 0) is None:
         return True
-    return any(option.excluded == UNPRICED for option in decision.others)
+    return any((option.excluded or "").startswith(UNPRICED) for option in decision.others)

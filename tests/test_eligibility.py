@@ -1,5 +1,6 @@
 """Which models can take a request, over a real gateway: capabilities, limits, and what was learned of upstreams."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -167,3 +168,15 @@ def test_what_cannot_be_forecast_goes_to_the_default_model(
     assert answer.json()["model"] == row["first_choice"] == "able"
     assert row["policy_settings"]["note"] == f"{doubt}: the default model"
     assert (barred.json()["model"], note) == ("plain", f"{doubt}: the default model able cannot take it")
+
+
+def test_a_model_that_a_limit_left_out_for_its_unknown_price_is_counted(gateway: Gateway) -> None:
+    def counted() -> float:
+        return gateway.app.state.metrics.registry.get_sample_value("embedrouter_unpriced_requests_total") or 0.0
+
+    before = counted()
+    assert ask(gateway, embedrouter={"max_cost_usd": 2e-4}).json()["model"] == "plain"
+    deadline = time.monotonic() + 10
+    while counted() == before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert counted() == before + 1

@@ -162,6 +162,7 @@ def test_route_ranks_no_model_that_is_retired(run: Callable[..., Result], folder
     engine = ready_engine(f"sqlite:///{folder}/var/embedrouter.db")
     set_model(engine, "poet", retired=True)
     answer = json.loads(run("route", A_POEM, "--json").stdout)
+    assert answer["encoder"]
     assert [c["model"] for c in answer["candidates"]] == ["calculator"]
     set_model(engine, "calculator", retired=True)
     engine.dispose()
