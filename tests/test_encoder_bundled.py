@@ -36,6 +36,7 @@ from training.vectors import question_vectors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+ROUNDING = 1e-5  # of the same products, which some processors round by where in memory their factors lie
 PROMPTS = [question.prompt for question in generate(40, 0)]
 
 
@@ -120,7 +121,7 @@ def test_windows_of_a_long_prompt_are_averaged_by_their_tokens(bundled: BundledE
     assert isinstance(encoder, BundledEncoder)
     short = [prompt for prompt in PROMPTS if len(encoder.tokenize(prompt)) == 1]
     assert 1 < len(short) < len(PROMPTS)
-    assert furthest(encoder.encode(short), bundled.encode(short)) == 0
+    assert furthest(encoder.encode(short), bundled.encode(short)) < ROUNDING
     long = " ".join(PROMPTS)[:1_800]
     parts = encoder.tokenize(long)
     (whole,) = BundledEncoder(max_tokens=3 * 256).tokenize(long)
@@ -131,7 +132,7 @@ def test_windows_of_a_long_prompt_are_averaged_by_their_tokens(bundled: BundledE
     assert len(list(chain(*encoder.tokenize(long * 9)))) == 3 * 256
     assert encoder.fingerprint != bundled.fingerprint
     encoder.save(tmp_path)
-    assert furthest(open_encoder(tmp_path).encode([long]), encoder.encode([long])) == 0
+    assert furthest(open_encoder(tmp_path).encode([long]), encoder.encode([long])) < ROUNDING
 
 
 def test_one_that_was_saved_before_there_were_windows_is_the_same(bundled: BundledEncoder, tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_one_that_was_saved_before_there_were_windows_is_the_same(bundled: Bundl
     before = {"kind": "bundled", "fingerprint": hashlib.sha256(named.encode()).hexdigest()[:16]}
     (tmp_path / "encoder.json").write_text(json.dumps(before), encoding="utf-8")
     opened = open_encoder(tmp_path)
-    assert furthest(opened.encode([" ".join(PROMPTS)]), bundled.encode([" ".join(PROMPTS)])) == 0
+    assert furthest(opened.encode([" ".join(PROMPTS)]), bundled.encode([" ".join(PROMPTS)])) < ROUNDING
 
 
 @pytest.mark.parametrize("prompt", ["\ud800 lone", "nul \0 byte", "🙂" * 50, "مرحبا", "x" * 1_000_000, "\n"])
@@ -160,7 +161,7 @@ def test_a_saved_one_comes_back_the_same(spec: str, tmp_path: Path) -> None:
         encoder.max_tokens,
         encoder.depends_on_logs,
     )
-    assert furthest(opened.encode(PROMPTS[:5]), encoder.encode(PROMPTS[:5])) == 0
+    assert furthest(opened.encode(PROMPTS[:5]), encoder.encode(PROMPTS[:5])) < ROUNDING
 
 
 def test_a_release_with_another_one_serves_what_was_saved(
@@ -168,7 +169,7 @@ def test_a_release_with_another_one_serves_what_was_saved(
 ) -> None:
     bundled.save(tmp_path)
     monkeypatch.setattr("router.encoder.bundled.FOLDER", tmp_path / "of another release")
-    assert furthest(open_encoder(tmp_path).encode(PROMPTS), bundled.encode(PROMPTS)) == 0
+    assert furthest(open_encoder(tmp_path).encode(PROMPTS), bundled.encode(PROMPTS)) < ROUNDING
 
 
 def test_its_limit_is_saved_with_it(tmp_path: Path) -> None:
@@ -176,7 +177,7 @@ def test_its_limit_is_saved_with_it(tmp_path: Path) -> None:
     encoder.save(tmp_path)
     opened = open_encoder(tmp_path)
     assert opened.max_tokens == 16
-    assert furthest(opened.encode(PROMPTS), encoder.encode(PROMPTS)) == 0
+    assert furthest(opened.encode(PROMPTS), encoder.encode(PROMPTS)) < ROUNDING
 
 
 def test_one_that_is_neither_saved_nor_shipped_is_refused(tmp_path: Path) -> None:

@@ -264,7 +264,7 @@ def test_a_sentence_transformer_folder_is_stepped_into(tmp_path: Path, checkpoin
     (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
     encoder = Llm2VecEncoder.load(folder)
     assert encoder.fingerprint == Llm2VecEncoder.load(plain).fingerprint
-    assert furthest(encoder.encode(PROMPTS), Llm2VecEncoder.load(plain).encode(PROMPTS)) == 0
+    assert furthest(encoder.encode(PROMPTS), Llm2VecEncoder.load(plain).encode(PROMPTS)) < 1e-5
 
 
 def as_sentence_transformer(folder: Path, pooling: Mapping[str, object], **settings: object) -> Path:
@@ -453,7 +453,7 @@ def test_a_saved_encoder_comes_back_the_same(tmp_path: Path, checkpoint: Checkpo
     assert [path.name for path in saved.iterdir()] == ["encoder.json"]
     assert opened.fingerprint == encoder.fingerprint
     assert opened.depends_on_logs is False
-    assert furthest(opened.encode(PROMPTS), encoder.encode(PROMPTS)) == 0
+    assert furthest(opened.encode(PROMPTS), encoder.encode(PROMPTS)) < 1e-5
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json"])
