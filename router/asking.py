@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 from data import fast_json
+from router.chunks import CONTEXT_LENGTH
 from router.decision import Decision, Option
 from router.eligibility import OUT_OF_QUOTA, out_of_quota
 from router.endpoints import CHAT
@@ -121,7 +122,7 @@ class Asker:
         refusal = _refusal_of(reply, entry, upstream, request)
         error = CLIENT_FAULT
         if reply.fault == "context":
-            error, tried.window = "context_length", max(tried.window or 0, entry.context_window or 0)
+            error, tried.window = CONTEXT_LENGTH, max(tried.window or 0, entry.context_window or 0)
         elif reply.fault == "absent" and request.endpoint is not CHAT:
             error, refusal = "no_endpoint", Refusal(request.endpoint.path, any_value=True)
         elif refusal is not None:

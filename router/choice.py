@@ -296,7 +296,7 @@ def explain(
     decision = choose(request, request_id, pool, entries, reasons, seen, observed)
     decision.artifact_id = artifact.id
     decision.others += tuple(o for o in out if o.entry.name not in reasons)
-    return decision.explain()
+    return {**decision.explain(), "encoder": artifact.manifest.encoder_fingerprint}
 
 
 def option(entry: PoolEntry, request: PromptRequest, forecast: Forecast, excluded: str | None = None) -> Option:

@@ -180,7 +180,7 @@ def route(
         reasons = "; ".join(f"{model}: {reason}" for model, reason in list(error.reasons.items())[:top])
         raise ConfigError(f"{str(error).partition(';')[0]}: {reasons}") from None
     if as_json:
-        print(json.dumps({**explanation, "encoder": current.artifact.manifest.encoder_fingerprint}))
+        print(json.dumps(explanation))
     else:
         _print_explanation(explanation, top)
 

@@ -210,8 +210,7 @@ class Service:
         explained = await self._forecasting.run(
             explain, request, request_id, current.artifact, current.pool, self.observed
         )
-        encoder = current.artifact.manifest.encoder_fingerprint
-        return {**explained, "encoder": encoder, "evidence": await self.evidence(request.text)}
+        return {**explained, "evidence": await self.evidence(request.text)}
 
     async def explain_answer(self, decision: Decision) -> dict[str, object]:
         """Explain a decision that was made: what its answer's debug part says."""

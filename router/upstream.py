@@ -224,13 +224,10 @@ class Upstreams:
                     response, upstream, endpoint, self._loop, self._timeouts.between_chunks_s, deadline
                 )
                 await stream.until_content(due)
-            except UpstreamError as failure:
+            except BaseException as error:
                 response.close()
-                if failure.code == CONTEXT_LENGTH:
-                    return too_long(failure)
-                raise
-            except BaseException:
-                response.close()
+                if isinstance(error, UpstreamError) and error.code == CONTEXT_LENGTH:
+                    return too_long(error)
                 raise
             return stream
 

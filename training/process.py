@@ -147,8 +147,8 @@ def find_landmarks(points: Singles, n_landmarks: int, seed: int) -> Singles:
         return nearest
 
     nearest = np.concatenate(each_chunk(len(around), nearest_of))
-    belongs = csr_array((np.ones_like(nearest, dtype=np.float32), (nearest, np.arange(len(nearest)))))
-    belongs.resize(n_landmarks, len(around))
+    n = len(around)
+    belongs = csr_array((np.ones(n, dtype=np.float32), (nearest, np.arange(n))), shape=(n_landmarks, n))
     count = np.bincount(nearest, minlength=n_landmarks)[:, None]
     means: Singles = np.where(count > 0, belongs @ around / np.maximum(count, 1), landmarks).astype(np.float32)
     return means
