@@ -1,5 +1,7 @@
 """HTTP as uvicorn serves it, with an answer's head in one write with its body, once the event loop has turned.
 
+What is no HTTP is refused in OpenAI's shape, as all else.
+
 Written apart, they cost two system calls and wake the client twice. Written at once, each answer wakes a client that
 has nothing else to do yet; answers that are ready in the same turn find it awake.
 """
@@ -8,6 +10,9 @@ import asyncio
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from data import fast_json
+from router.errors import InvalidRequestError
 
 HEAD, END_OF_HEAD = b"HTTP/1.1 ", b"\r\n\r\n"
 
@@ -18,6 +23,14 @@ class JoinedHeadProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._joining = JoiningTransport(transport, self.loop)
         super().connection_made(cast(asyncio.Transport, self._joining))
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP in the shape of every other refusal, and close the connection."""
+        body = fast_json.dumps(InvalidRequestError(msg, code="invalid_http").body())
+        fields = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        self.transport.write(f"HTTP/1.1 400 Bad Request\r\n{head}\r\n".encode() + body)
+        self.transport.close()
 
     def eof_received(self) -> None:
         self._joining.flush()  # who asks no more still reads, and the event loop closes what lies below

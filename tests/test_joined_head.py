@@ -1,8 +1,10 @@
 """An answer's head goes out with its body, and nothing is lost, delayed or reordered by that."""
 
 import asyncio
+import json
 from typing import Any, cast
 
+import pytest
 from uvicorn import Config, Server
 
 from router.joined_head import JoinedHeadProtocol, JoiningTransport
@@ -148,3 +150,24 @@ async def test_who_closes_its_own_side_after_asking_is_answered() -> None:
         finally:
             server.should_exit = True
             await serving
+
+
+@pytest.mark.parametrize(
+    "request_line", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET / HTTP/1.1\r\nno colon\r\n\r\n"]
+)
+async def test_what_is_no_http_is_refused_in_the_shape_of_all_else(request_line: bytes) -> None:
+    with bind("127.0.0.1", 0) as listener:
+        server = Server(Config(says_ok, http=JoinedHeadProtocol, ws="none", lifespan="off", log_config=None))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(request_line)
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            writer.close()
+        finally:
+            server.should_exit = True
+            await serving
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n")
+    assert f"content-length: {len(body)}".encode() in head
+    error = json.loads(body)["error"]
+    assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_http")
