@@ -8,6 +8,7 @@ for exactly as long as it says. Plain bookkeeping on a clock that is given: no w
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from math import inf
 from time import monotonic
 from typing import Literal
 
@@ -18,10 +19,12 @@ State = Literal["closed", "open", "half_open"]
 class BreakerRules:
     """When a circuit opens and for how long: `n_failures` within `window_s` open it for `open_s`, at most `max_open_s`.
 
+    They must be in a row, or `failure_share` of what was asked since the first of them: one in a hundred is no outage.
     `max_retry_after_s` is the longest wait that an upstream's Retry-After is believed.
     """
 
     n_failures: int = 5
+    failure_share: float = 0.5
     window_s: float = 30.0
     open_s: float = 10.0
     max_open_s: float = 300.0
@@ -30,13 +33,22 @@ class BreakerRules:
 
 @dataclass(slots=True)
 class Circuit:
-    """One upstream's circuit. `open_until` is on the clock; `limited` where a 429 opened it."""
+    """One upstream's circuit. `open_until` and `opened_at` are on the clock; `limited` where a 429 opened it."""
 
     failed_at: deque[float] = field(default_factory=deque)
+    succeeded_at: deque[float] = field(default_factory=deque)
+    n_in_a_row: int = 0
     open_until: float = 0.0
+    opened_at: float = 0.0
     opened_for_s: float = 0.0
     limited: bool = False
     probe_until: float = 0.0
+
+    def forget(self, before: float) -> None:
+        """Let go of what was seen before a time."""
+        for seen_at in (self.failed_at, self.succeeded_at):
+            while seen_at and seen_at[0] < before:
+                seen_at.popleft()
 
 
 class Breakers:
@@ -72,41 +84,65 @@ class Breakers:
         left = circuit.open_until - self._clock()
         return left if left > 0 else None
 
-    def ask(self, upstream: Hashable, within_s: float) -> None:
-        """Note that an upstream is asked: half open, this is its probe, which is given up `within_s` at the latest."""
-        if self.state(upstream) == "half_open":
-            self._circuits[upstream].probe_until = self._clock() + within_s
+    def ask(self, upstream: Hashable, within_s: float) -> float:
+        """Note that an upstream is asked: half open, this is its probe, which is given up `within_s` at the latest.
 
-    def succeeded(self, upstream: Hashable) -> None:
-        """Close an open circuit; in a closed one, forgive the oldest failure: one in a hundred is no outage."""
+        Returns when that was, for `succeeded`.
+        """
+        if not self._circuits:
+            return 0.0  # before any circuit opened
+        now = self._clock()
+        if self.state(upstream) == "half_open":
+            self._circuits[upstream].probe_until = now + within_s
+        return now
+
+    def succeeded(self, upstream: Hashable, asked_at: float = inf) -> None:
+        """Close an open circuit; in a closed one, weigh against its failures.
+
+        One that opened after the request was asked stays open: its answer tells of the time before.
+        """
         circuit = self._circuits.get(upstream)
         if circuit is None or self.retry_after_s(upstream) is not None:  # a request from before the 429
             return
-        if not circuit.open_until and len(circuit.failed_at) > 1:
-            circuit.failed_at.popleft()
-        else:
+        if circuit.open_until:
+            if asked_at >= circuit.opened_at:
+                del self._circuits[upstream]
+            return
+        now = self._clock()
+        circuit.n_in_a_row = 0
+        circuit.succeeded_at.append(now)
+        circuit.forget(now - self._rules.window_s)
+        if not circuit.failed_at:
             del self._circuits[upstream]
 
-    def failed(self, upstream: Hashable, retry_after_s: float | None = None) -> None:
-        """Note a failure; `retry_after_s` is a 429's own wait."""
+    def failed(self, upstream: Hashable, retry_after_s: float | None = None, asked_at: float = inf) -> None:
+        """Note a failure; `retry_after_s` is a 429's own wait.
+
+        Where the circuit opened after the request was asked, it tells nothing new, nor of a probe that is out.
+        """
         now, rules = self._clock(), self._rules
         circuit = self._circuits.setdefault(upstream, Circuit())
+        if circuit.open_until and asked_at < circuit.opened_at and retry_after_s is None:
+            return
         circuit.probe_until = 0.0
         if retry_after_s is not None:
             circuit.open_until = max(circuit.open_until, now + min(retry_after_s, rules.max_retry_after_s))
-            circuit.limited = True
+            circuit.opened_at, circuit.limited = now, True
             return
         circuit.failed_at.append(now)
-        while circuit.failed_at[0] < now - rules.window_s:
-            circuit.failed_at.popleft()
+        circuit.n_in_a_row += 1
+        circuit.forget(now - rules.window_s)
+        n_failed = len(circuit.failed_at)
+        in_a_row = circuit.n_in_a_row >= rules.n_failures
+        is_outage = in_a_row or n_failed >= rules.failure_share * (n_failed + len(circuit.succeeded_at))
         if 0 < circuit.open_until <= now:  # its probe failed
             circuit.opened_for_s = min(2 * circuit.opened_for_s or rules.open_s, rules.max_open_s)
-        elif len(circuit.failed_at) >= rules.n_failures and not circuit.open_until:
+        elif n_failed >= rules.n_failures and is_outage and not circuit.open_until:
             circuit.opened_for_s = rules.open_s
         else:
             return
-        circuit.open_until, circuit.limited = now + circuit.opened_for_s, False
-        circuit.failed_at.clear()
+        circuit.opened_at, circuit.open_until, circuit.limited = now, now + circuit.opened_for_s, False
+        circuit.forget(inf)
 
     def abandoned(self, upstream: Hashable) -> None:
         """Note that nothing was learned, the client having left: the next request may probe."""
