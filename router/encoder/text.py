@@ -8,11 +8,17 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 
+def shortened(prompt: str, max_chars: int) -> str:
+    """Cut the middle out of a long prompt."""
+    if len(prompt) <= max_chars:
+        return prompt
+    middle = surplus(len(prompt), max_chars)
+    return f"{prompt[: middle.start]}\n{prompt[middle.stop :]}"
+
+
 def readable(prompt: str, max_chars: int) -> str:
     """Cut the middle out of a long prompt, and replace lone surrogates, which no tokenizer takes, by question marks."""
-    if len(prompt) > max_chars:
-        middle = surplus(len(prompt), max_chars)
-        prompt = f"{prompt[: middle.start]}\n{prompt[middle.stop :]}"
+    prompt = shortened(prompt, max_chars)
     return prompt if prompt.isascii() else prompt.encode("utf-8", "replace").decode("utf-8")
 
 
