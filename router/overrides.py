@@ -46,6 +46,11 @@ class Given:
     param: str
     value: object
 
+    @property
+    def in_body(self) -> bool:
+        """Whether it came as JSON; a header's value is a text."""
+        return self.param.startswith(f"{EXTENSION}.")
+
 
 def read_overrides(extension: object, headers: Mapping[str, str], default: Policy) -> Overrides:
     """Read what a request says; InvalidRequestError names the key or header that is wrong."""
@@ -127,8 +132,9 @@ def _policy_name(given: Given) -> PolicyName:
 
 def _number(given: Given, least: float = 0.0, most: float = MAX_USD_WEIGHT) -> float:
     value = given.value
+    kinds = (int, float) if given.in_body else (int, float, str)
     try:
-        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else -1.0
+        number = float(value) if isinstance(value, kinds) and not isinstance(value, bool) else -1.0
     except (ValueError, OverflowError):
         number = -1.0
     if not least <= number <= most:
@@ -141,7 +147,7 @@ def _candidates(given: Given | None) -> tuple[str, ...] | None:
     if given is None:
         return None
     value = given.value
-    if isinstance(value, str) and not given.param.startswith(EXTENSION):  # a header's list
+    if isinstance(value, str) and not given.in_body:  # a header's list
         value = [unquote(name.strip()) for name in value.split(",") if name.strip()]
     if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
         message = f"`{given.param}` must be a list of model names, not {shown(given.value)}"
