@@ -25,6 +25,8 @@ from data.splits import group_questions
 from data.store import add_questions, ensure_models, record_outcomes
 from embedrouter import app
 from router.artifact import Artifact
+from router.encoder.lsa import LsaEncoder
+from router.errors import EncoderError
 from router.evidence import Evidence, build_evidence, load_evidence, save_evidence
 from router.evidence_index import EvidenceIndex, read_evidence
 from router.evidence_search import Exact
@@ -368,6 +370,40 @@ def test_search_says_how_it_searched_and_what_is_left_out(
     assert "left out" not in said
     shown = json.loads(CliRunner().invoke(app, ["search", A_SUM, "--json"]).stdout)
     assert (shown["search"], shown["recall_at_10"], shown["n_left_out"], shown["note"]) == ("faiss", 1.0, 0, None)
+
+
+def test_route_shows_evidence_where_it_is_indexed_and_what_would_flip_the_choice(
+    logs: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("EMBEDROUTER_DATABASE_URL", "EMBEDROUTER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    pool = [entry(name, "http://127.0.0.1:9/v1") for name in FORECASTS]
+    (tmp_path / "config.yaml").write_text(json.dumps({"version": 1, "pool": pool}))
+
+    def route(*options: str) -> str:
+        said = CliRunner().invoke(app, ["route", SUMS[0], *options])
+        assert said.exit_code == 0, said.output
+        return said.stdout
+
+    assert "nearest of" not in route()
+    assert json.loads(route("--json"))["evidence"]["nearest"] == []
+    said = route("--nearest", "1")
+    assert "nearest of 6 labelled questions:\n1.000  add these numbers two plus three\n" in said
+    assert "sums/q0: 1 of 2 models right, calculator among them\n" in said
+    assert "poet would be chosen if P(correct) of calculator were 0." in said
+    assert said.count("poet would be chosen if") == 2
+    assert route().count("plus") >= 2  # it is kept
+    assert "nearest of" not in route("--nearest", "0")
+    shown = json.loads(route("--json"))["evidence"]
+    assert shown["nearest"][0]["question_id"] == "q0"
+    assert (len(shown["nearest"]), shown["search"]) == (3, "exact")
+
+    def away(*_: object) -> None:
+        raise EncoderError("away")
+
+    monkeypatch.setattr(LsaEncoder, "encode", away)  # as a remote one may be; this one always answers
+    assert "note: the encoder failed" in route()
 
 
 def test_search_and_replay_as_verbs(logs: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
