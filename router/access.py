@@ -59,9 +59,12 @@ class Access:
             await self.app(scope, receive, send_with_id)
         finally:
             self.metrics.n_in_flight -= 1
+            for name, value in scope["state"].get("headers", {}).items():  # what was not known when they were sent
+                if name.encode() in SAID:
+                    said[SAID[name.encode()]] = value
             endpoint = getattr(scope.get("route"), "path", UNMATCHED)
             self.metrics.count_request(endpoint, status, said.get("model", ""), said.get("policy", ""))
-            level = logging.INFO if status < 500 else logging.WARNING
+            level = logging.INFO if scope["state"].get("status", status) < 500 else logging.WARNING
             if logger.isEnabledFor(level):
                 latency_ms = round((perf_counter() - started) * 1e3, 3)
                 fields = {"method": scope["method"], "endpoint": endpoint, "status": status, "latency_ms": latency_ms}

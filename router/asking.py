@@ -10,7 +10,8 @@ from time import perf_counter
 
 from data import fast_json
 from router.chunks import CONTEXT_LENGTH
-from router.decision import Decision, Option
+from router.complaints import is_named, lacks_endpoint, refusal_in
+from router.decision import CLIENT_CLOSED, Decision, Option
 from router.eligibility import OUT_OF_QUOTA, out_of_quota
 from router.endpoints import CHAT
 from router.errors import Attempt, UpstreamError, UpstreamsFailedError
@@ -18,11 +19,10 @@ from router.observed import Observed
 from router.parameters import AS_IT_COMES
 from router.pool import PoolEntry, Upstream
 from router.refusals import Refusal
-from router.reply import Reply, refusal_in
+from router.reply import Reply
 from router.request import PromptRequest
 from router.upstream import ReplyStream, Upstreams
 
-CLIENT_CLOSED = "client_closed"
 CLIENT_FAULT = "client_fault"
 USAGE_OPTION = "stream_options"
 ADDED_USAGE = "+stream_options"  # refused though the client never asked for it
@@ -79,12 +79,12 @@ class Asker:
         entry, upstream = option.entry, option.entry.upstream
         assert upstream is not None, "only entries with an upstream are candidates"
         breakers = self._observed.breakers
-        breakers.ask(upstream, deadline - self._upstreams.now())
+        asked_at = breakers.ask(upstream, deadline - self._upstreams.now())
         began = perf_counter()
         try:
             reply = await self._send(entry, upstream, request, deadline)
         except UpstreamError as failure:
-            breakers.failed(upstream, failure.retry_after_s if failure.status == 429 else None)
+            breakers.failed(upstream, failure.retry_after_s if failure.status == 429 else None, asked_at)
             decision.attempts.append(Attempt(entry.name, failure.status, failure.code, perf_counter() - began))
             tried.failures.append(failure)
             return None
@@ -97,14 +97,18 @@ class Asker:
             raise
         took_s = perf_counter() - began
         if isinstance(reply, ReplyStream) or reply.fault is None:
-            breakers.succeeded(upstream)
+            breakers.succeeded(upstream, asked_at)
             if isinstance(reply, Reply):
                 self._observed.latencies.add(upstream, took_s)
             for refuser, refusal in tried.refusals:
                 self._observed.refusals.remember(refuser, refusal, request.body)
             decision.attempts.append(Attempt(entry.name, 200, None, took_s))
-            decision.answered = option
+            decision.answered, decision.asked_at = option, asked_at
             return reply
+        if reply.fault == "absent" and request.endpoint is CHAT:
+            breakers.failed(upstream, asked_at=asked_at)
+        else:
+            breakers.succeeded(upstream, asked_at)
         return self._refused(decision, entry, upstream, request, reply, took_s, tried)
 
     def _refused(
@@ -118,20 +122,15 @@ class Asker:
         tried: Tried,
     ) -> Reply | None:
         """Weigh a refusal: none where another candidate may think otherwise, else what the client should see."""
-        breakers = self._observed.breakers
         refusal = _refusal_of(reply, entry, upstream, request)
         error = CLIENT_FAULT
         if reply.fault == "context":
             error, tried.window = CONTEXT_LENGTH, max(tried.window or 0, entry.context_window or 0)
-        elif reply.fault == "absent" and request.endpoint is not CHAT:
+        elif request.endpoint is not CHAT and lacks_endpoint(reply, request.endpoint):
             error, refusal = "no_endpoint", Refusal(request.endpoint.path, any_value=True)
         elif refusal is not None:
             error = "parameter_refused"
         decision.attempts.append(Attempt(entry.name, reply.status, error, took_s))
-        if reply.fault == "absent" and request.endpoint is CHAT:
-            breakers.failed(upstream)
-        else:
-            breakers.succeeded(upstream)
         if refusal is not None:
             tried.refusals.append((upstream, refusal))
         elif reply.fault == "client":
@@ -142,20 +141,34 @@ class Asker:
     async def _send(
         self, entry: PoolEntry, upstream: Upstream, request: PromptRequest, deadline: float
     ) -> Reply | ReplyStream:
-        """Send a request as this upstream takes it; once more where it does not report the usage of streams."""
+        """Send a request as this upstream takes it; once more where it may not report the usage of streams."""
         with_usage = self._adds_usage(entry, upstream, request)
-        while True:
-            body = body_for(entry, upstream, request, with_usage=with_usage)
-            send = self._upstreams.stream if request.stream else self._upstreams.complete
-            content = fast_json.dumps(body)
-            reply = await send(upstream, request.endpoint, content, deadline)
-            if not with_usage or not isinstance(reply, Reply) or USAGE_OPTION in request.body:
-                return reply
-            refusal = refusal_in(reply, body)
-            if refusal is None or refusal.parameter != USAGE_OPTION:
-                return reply
+        send = self._upstreams.stream if request.stream else self._upstreams.complete
+        body = body_for(entry, upstream, request, with_usage=with_usage)
+        reply = await send(upstream, request.endpoint, fast_json.dumps(body), deadline)
+        if not with_usage:
+            return reply
+        takers = self._observed.usage_takers
+        if isinstance(reply, ReplyStream):
+            takers.add(upstream)
+            return reply
+        if USAGE_OPTION in request.body:
+            return reply
+        refusal = refusal_in(reply, body)
+        names_it = refusal is not None and refusal.parameter == USAGE_OPTION
+        is_of_else = refusal is not None or reply.fault != "client" or is_named(reply) or upstream in takers
+        if not names_it and is_of_else:
+            return reply
+        body = body_for(entry, upstream, request, with_usage=False)
+        try:
+            again = await send(upstream, request.endpoint, fast_json.dumps(body), deadline)
+        except UpstreamError:
+            if names_it:
+                raise
+            return reply  # which is an answer, if not a good one
+        if names_it or isinstance(again, ReplyStream):
             self._observed.refusals.remember(upstream, Refusal(ADDED_USAGE, any_value=True), {})
-            with_usage = False
+        return again
 
     def _adds_usage(self, entry: PoolEntry, upstream: Upstream, request: PromptRequest) -> bool:
         """Whether to ask for a stream's usage in the client's place: it is recorded, and shown to who asked."""

@@ -132,6 +132,9 @@ class ChampionWatch:
         self._secrets.add(e.upstream.key for e in pool.entries if e.upstream is not None and e.upstream.key)
         before, made_at = self.current.artifact, row.made_at if row else None
         self.current, self._models = Champion(artifact, pool, made_at), models
+        default = self.settings.policy.default_model
+        if default is not None and (default not in pool.by_name or not pool.by_name[default].is_callable):
+            logger.warning("policy.default_model %r cannot be called: absent, retired or without upstream", default)
         if artifact is not None and artifact is not before:
             logger.info("artifact %s serves, %d models routable", artifact.id, len(pool.routable))
         return True

@@ -4,7 +4,8 @@ Plain functions from a pool, a request and the artifact's forecast to a decision
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import isnan
 from typing import NamedTuple
@@ -14,13 +15,22 @@ import numpy as np
 from router.abstention import Abstention
 from router.artifact import Artifact
 from router.decision import Decision, Option
-from router.eligibility import eligible, imaginable, over_limits, why_unknown
+from router.eligibility import (
+    eligible,
+    imaginable,
+    no_routable_model,
+    none_eligible,
+    over_limits,
+    waiting,
+    why_unknown,
+)
 from router.errors import (
     EncoderError,
     InvalidRequestError,
     ModelNotFoundError,
-    NoEligibleModelError,
+    NoModelError,
     NoModelReliableError,
+    NoRoutableModelError,
 )
 from router.observed import Observed
 from router.policy import Candidate, rank
@@ -34,7 +44,9 @@ UNKNOWN_TEXT = "nothing of the text is known from the logs"
 LATE = "no forecast in time"
 ENCODER_FAILED = "the encoder failed"
 PASSING = frozenset({LATE, ENCODER_FAILED})  # doubts that another time would not repeat
+NOT_ASKED_FOR = "not among the candidates asked for"
 DEFERRED = "its upstream keeps failing: asked after all others"
+ALL_FAIL = "every candidate's upstream keeps failing or is out of quota"
 
 
 class Forecast(NamedTuple):
@@ -152,7 +164,7 @@ def named_entry(pool: Pool, name: str) -> PoolEntry:
     entry = pool.by_name.get(name)
     if entry is None:
         raise ModelNotFoundError(f"no model {name!r} in the pool; `GET /v1/models` lists them, `auto` is routed")
-    if entry.upstream is None:
+    if not entry.is_callable:
         raise ModelNotFoundError(f"model {entry.name!r} is in the pool but cannot be called: {entry.reason}")
     return entry
 
@@ -168,7 +180,9 @@ def choose(
 ) -> Decision:
     """Rank the eligible entries under the request's policy; those whose circuits are open stand last.
 
-    NoEligibleModelError where all break the request's limits, NoModelReliableError where none is sure enough.
+    Who is out of quota is left out, unless nobody else is left: then whoever asks them says how long to wait.
+    NoEligibleModelError where all break the request's limits, NoModelReliableError where none is sure enough, and
+    NoRoutableModelError where either leaves no makeshift either.
     """
     seen = observed or Observed()
     forecast = forecast.within(request.policy.max_novelty)
@@ -177,22 +191,24 @@ def choose(
         over = {name: why for name, o in options.items() if (why := over_limits(o, request, seen)) is not None}
         reasons = {**reasons, **over}
         options = {name: o for name, o in options.items() if name not in over}
-    if not options:
-        raise NoEligibleModelError("no model can take this request; each one's reason is listed", reasons)
-    abstained = None
-    if request.policy.error_limit is not None:
-        sure = _sure_enough(request, pool, request.policy.error_limit, forecast, options)
-        reasons, options, abstained = {**reasons, **sure.reasons}, sure.options, sure.abstained
-    candidates = [_candidate(o) for o in options.values()]
+    late = waiting(options.values(), seen) if seen.breakers.has_failures else {}
+    try:
+        left = _left_of(request, pool, forecast, options, late)
+    except NoModelError as error:
+        raise _out_of_models(request, pool, entries, reasons, error) from None
+    reasons = {**reasons, **left.reasons}
+    options, first = left.options, left.first
     failing: set[str] = set()
     if seen.breakers.has_failures:
         failing = {name for name, o in options.items() if seen.breakers.state(o.entry.upstream) == "open"}
-    first, default_note = (tuple(options), abstained) if abstained else _first(request, pool, forecast, options)
+    candidates = [_candidate(o) for o in options.values()]
     ranking = rank(candidates, request.policy, first)
     order = sorted(ranking.order, key=lambda candidate: candidate.model in failing) if failing else ranking.order
     out = [*reasons.items(), *ranking.excluded.items()]
     others = [option(pool.by_name[name], request, forecast, reason) for name, reason in out]
-    deferred = f"{DEFERRED}: {', '.join(sorted(failing))}" if failing else None
+    deferred = None
+    if failing:
+        deferred = ALL_FAIL if len(failing) == len(options) else f"{DEFERRED}: {', '.join(sorted(failing))}"
     ordered = [options[candidate.model] for candidate in order]
     for place, propensity in enumerate(ranking.propensities):
         if propensity:  # as an option's is 0
@@ -205,7 +221,7 @@ def choose(
         others=tuple(others),
         first=first,
         failing=tuple(sorted(failing)),
-        note="; ".join([note for note in (default_note, ranking.note, deferred) if note]) or None,
+        note="; ".join([note for note in (left.note, ranking.note, deferred) if note]) or None,
         input_tokens_estimate=request.input_tokens,
         novelty=forecast.novelty,
         was_forecast=forecast.doubt not in PASSING,
@@ -221,17 +237,61 @@ def _candidate(option: Option) -> Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sure:
-    """Who is left under a limit on errors, why others are not, and why the default model stands in for them."""
+class _Left:
+    """Who is left to rank, why others are not, who stands before the ranking, and what the decision says of that."""
 
     options: dict[str, Option]
     reasons: dict[str, str]
-    abstained: str | None = None
+    first: tuple[str, ...] = ()
+    note: str | None = None
+
+
+def _left_of(
+    request: PromptRequest, pool: Pool, forecast: Forecast, options: dict[str, Option], late: Mapping[str, str]
+) -> _Left:
+    """Narrow down those that are not out of quota, or all where that leaves none; NoModelError where neither does."""
+    if late:
+        with suppress(NoModelError):
+            ready = {name: o for name, o in options.items() if name not in late}
+            left = _narrowed(request, pool, forecast, ready)
+            return replace(left, reasons={**late, **left.reasons})
+    return _narrowed(request, pool, forecast, options)
+
+
+def _narrowed(request: PromptRequest, pool: Pool, forecast: Forecast, options: dict[str, Option]) -> _Left:
+    """Keep who is sure enough and can be forecast, or is asked for all the same; NoModelError where none is left."""
+    if not options:
+        raise none_eligible({})
+    left = _Left(options, {})
+    if request.policy.error_limit is not None:
+        left = _sure_enough(request, pool, request.policy.error_limit, forecast, options)
+    first, note = (left.first, left.note) if left.first else _first(request, pool, forecast, left.options)
+    unasked = {n: o.entry.reason or "" for n, o in left.options.items() if o.entry.column is None and n not in first}
+    kept = {name: o for name, o in left.options.items() if name not in unasked} if unasked else left.options
+    reasons = {**left.reasons, **unasked}
+    if not kept:
+        raise none_eligible(reasons)
+    return _Left(kept, reasons, first, note)
+
+
+def _out_of_models(
+    request: PromptRequest,
+    pool: Pool,
+    entries: Sequence[PoolEntry],
+    reasons: Mapping[str, str],
+    error: NoModelError,
+) -> NoModelError:
+    """What is wrong where no model is left: the pool, where it has none but makeshifts that nobody asked for."""
+    is_makeshift = not pool.routable and any(entry.is_callable for entry in entries)
+    if is_makeshift and request.policy.name != "fixed":
+        return no_routable_model(pool)
+    error.reasons = {**reasons, **error.reasons}
+    return error
 
 
 def _sure_enough(
     request: PromptRequest, pool: Pool, max_error: float, forecast: Forecast, options: dict[str, Option]
-) -> _Sure:
+) -> _Left:
     """Keep who is sure enough for a limit on errors; without any, the default model alone, or NoModelReliableError."""
     least: float | None = None
     if forecast.doubt is not None:
@@ -245,11 +305,12 @@ def _sure_enough(
     sure = {name: o for name, o in options.items() if least is not None and (o.p_correct or 0.0) >= least}
     reasons = {name: _unsure(o, least, why) for name, o in options.items() if name not in sure}
     if sure:
-        return _Sure(sure, reasons)
+        return _Left(sure, reasons)
     default = pool.by_name.get(request.policy.default_model or "")
     if request.policy.abstain == "default_model" and default is not None and default.name in options:
         del reasons[default.name]
-        return _Sure({default.name: options[default.name]}, reasons, f"abstained, {why}: the default model")
+        kept = {default.name: options[default.name]}
+        return _Left(kept, reasons, (default.name,), f"abstained, {why}: the default model")
     raise NoModelReliableError(f"no model is reliable enough: {why}; each one's reason is listed", reasons)
 
 
@@ -288,15 +349,21 @@ def explain(
     Where no model can be called, those that the artifact knows and nobody retired are ranked as if they could, and
     the choice is none.
     """
-    able = eligible if pool.routable else imaginable
-    entries, reasons = able(pool, request, observed or Observed())
+    known = observed or Observed()
     seen = forecast(artifact, request.text).within(request.policy.max_novelty)
-    asked = {entry.name for entry in entries}
-    out = [option(e, request, seen, e.reason) for e in pool.entries if e.reason and e.name not in asked]
-    decision = choose(request, request_id, pool, entries, reasons, seen, observed)
+    try:
+        decision = choose(request, request_id, pool, *eligible(pool, request, known), seen, known)
+    except NoRoutableModelError:
+        decision = choose(request, request_id, pool, *imaginable(pool, request, known), seen, known)
     decision.artifact_id = artifact.id
-    decision.others += tuple(o for o in out if o.entry.name not in reasons)
+    decision.others += tuple(option(e, request, seen, reason) for e, reason in unsaid(pool, decision))
     return {**decision.explain(), "encoder": artifact.manifest.encoder_fingerprint}
+
+
+def unsaid(pool: Pool, decision: Decision) -> list[tuple[PoolEntry, str]]:
+    """The models that a decision says nothing of, and why: they cannot be routed to, or were not asked for."""
+    said = {o.entry.name for o in (*decision.options, *decision.others)}
+    return [(entry, entry.reason or NOT_ASKED_FOR) for entry in pool.entries if entry.name not in said]
 
 
 def option(entry: PoolEntry, request: PromptRequest, forecast: Forecast, excluded: str | None = None) -> Option:

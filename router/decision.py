@@ -17,6 +17,7 @@ from router.policy import Candidate, Policy
 from router.pool import PoolEntry
 
 NAMED = "named"
+CLIENT_CLOSED = "client_closed"
 MOST_TOKENS = 2**31 - 1  # what SQL can hold; an upstream that counts more, or less than 0, is not believed
 
 
@@ -57,7 +58,8 @@ class Decision:
 
     `policy` is none where the client named the model, and then nothing was scored. `first` names what stands before the
     policy's order, `failing` what stands behind it. Where the prompt could not be forecast at that time, `was_forecast`
-    is false and every P(correct) the usual one.
+    is false and every P(correct) the usual one. `began` says whether the client has its status and headers, as those of
+    a stream have whose answer is long in coming; `asked_at` when the breakers saw who answered being asked.
     """
 
     request_id: str
@@ -86,6 +88,8 @@ class Decision:
     route_s: float = 0.0
     ttft_s: float | None = None
     prompt: str = field(default="", repr=False)
+    began: bool = False
+    asked_at: float = 0.0
 
     @property
     def policy_name(self) -> str:
@@ -109,6 +113,8 @@ class Decision:
                 tokens = usage.get(source, usage.get(name))
                 if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= MOST_TOKENS:
                     setattr(self, name, tokens)
+            if self.output_tokens is None and usage.get("total_tokens") == self.input_tokens:  # as of embeddings
+                self.output_tokens = 0 if self.input_tokens is not None else None
 
     def measure(self) -> None:
         """Note the time so far: all of it, and the part that was not spent in attempts."""
@@ -119,19 +125,26 @@ class Decision:
         """Note that the last attempt's answer broke off after it had begun."""
         self.attempts[-1] = self.attempts[-1]._replace(error=failure.code)
 
+    def interrupt(self, error: str) -> None:
+        """Note why the attempt that was going on had no end, where one was."""
+        if self.attempts and self.attempts[-1].error == CLIENT_CLOSED:
+            self.attempts[-1] = self.attempts[-1]._replace(error=error)
+
     def close(self, status: int, error: str | None = None) -> None:
         """Note what the client saw in the end."""
         self.status, self.error = status, error
         self.latency_s = perf_counter() - self.started
 
+    def status_seen(self, status: int) -> int:
+        """The status that a client sees of an error: 200 where its stream began before, and the error is an event."""
+        return 200 if self.began else status
+
     def headers(self) -> dict[str, str]:
-        """What an answer's headers say of its decision."""
-        headers = {
-            "x-embedrouter-decision-id": self.id,
-            "x-embedrouter-policy": self.policy_name,
-            "x-embedrouter-attempts": str(len(self.attempts)),
-            "x-embedrouter-overhead-ms": f"{self.overhead_s * 1e3:.3f}",
-        }
+        """What an answer's headers say of its decision; how it went, only where that is known."""
+        headers = {"x-embedrouter-decision-id": self.id, "x-embedrouter-policy": self.policy_name}
+        if self.answered is not None or self.status or not self.began:
+            headers["x-embedrouter-attempts"] = str(len(self.attempts))
+            headers["x-embedrouter-overhead-ms"] = f"{self.overhead_s * 1e3:.3f}"
         if self.artifact_id is not None:
             headers["x-embedrouter-artifact"] = self.artifact_id
         if self.answered is not None:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from router.api.answering import answer
+from router.api.answering import EventStream, answer
 from router.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 
 Refuse = Callable[[Request, Exception], Awaitable[Response]]
@@ -38,13 +38,16 @@ class Direct:
             return
         scope["route"] = self._route_of[scope["path"]]
         request = Request(scope, receive)
+        response: Response | None = None
         try:
             response = await answer(request, endpoint)
+            await response(scope, receive, send)
         except self._caught as error:
             refuse = next(refuse for kind, refuse in self._refusals.items() if isinstance(error, kind))
             response = await refuse(request, error)
-        except Exception as error:
-            response = await self._defect(request, error)
             await response(scope, receive, send)
+        except Exception as error:
+            if response is None or (isinstance(response, EventStream) and not response.began):
+                response = await self._defect(request, error)
+                await response(scope, receive, send)
             raise
-        await response(scope, receive, send)

@@ -1,16 +1,9 @@
 """Which models of the pool can take a request, and why each other one cannot."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from router.decision import Option
-from router.errors import (
-    Attempt,
-    InvalidRequestError,
-    NoEligibleModelError,
-    NoRoutableModelError,
-    UpstreamError,
-    UpstreamsFailedError,
-)
+from router.errors import InvalidRequestError, NoEligibleModelError, NoRoutableModelError, UpstreamError
 from router.needs import WORDS
 from router.observed import Observed
 from router.policy import UNCOUNTED, UNPRICED
@@ -21,35 +14,53 @@ OUT_OF_QUOTA = "out of quota"
 
 
 def eligible(pool: Pool, request: PromptRequest, observed: Observed) -> tuple[list[PoolEntry], dict[str, str]]:
-    """The routable models that can take a request, and why each other one that was asked for cannot.
+    """The models that can take a request, and why each other one that was asked for cannot.
 
-    NoEligibleModelError where none is left; UpstreamsFailedError where all that are left are out of quota.
+    Those that can be routed to, and those without a forecast that may have to be asked all the same.
+    NoEligibleModelError where none is left.
     """
-    if not pool.routable:
-        raise NoRoutableModelError("no model of the pool can be routed to; each one's reason is listed", pool.reasons)
-    able, reasons = _able(pool, pool.routable, request, observed)
-    if not observed.breakers.has_failures:
-        return able, reasons
-    entries: list[PoolEntry] = []
-    waits: list[UpstreamError] = []
-    for entry in able:
-        wait_s = observed.breakers.retry_after_s(entry.upstream)
-        if wait_s is None:
-            entries.append(entry)
-        else:
-            reasons[entry.name] = f"{OUT_OF_QUOTA} for another {wait_s:.0f} s, its upstream says"
-            waits.append(out_of_quota(entry, wait_s))
-    if not entries:
-        raise UpstreamsFailedError(waits, [Attempt(entry.name, None, "out_of_quota", 0.0) for entry in able])
-    return entries, reasons
+    outright = _outright(pool, request)
+    if not pool.routable and not outright:
+        raise no_routable_model(pool)
+    try:
+        return _able(pool, [*pool.routable, *outright] if outright else pool.routable, request, observed)
+    except NoEligibleModelError:
+        if pool.routable or request.policy.name == "fixed":
+            raise
+        raise no_routable_model(pool) from None
 
 
 def imaginable(pool: Pool, request: PromptRequest, observed: Observed) -> tuple[list[PoolEntry], dict[str, str]]:
     """The same where no model can be called: of those that the artifact knows and nobody retired, as if they could."""
     known = [entry for entry in pool.entries if entry.column is not None and entry.reason != RETIRED]
     if not known:
-        raise NoRoutableModelError("no model of the pool can be routed to; each one's reason is listed", pool.reasons)
+        raise no_routable_model(pool)
     return _able(pool, known, request, observed)
+
+
+def no_routable_model(pool: Pool) -> NoRoutableModelError:
+    return NoRoutableModelError("no model of the pool can be routed to; each one's reason is listed", pool.reasons)
+
+
+def none_eligible(reasons: Mapping[str, str]) -> NoEligibleModelError:
+    return NoEligibleModelError("no model can take this request; each one's reason is listed", reasons)
+
+
+def waiting(options: Iterable[Option], observed: Observed) -> dict[str, str]:
+    """Which options are out of quota, and for how long."""
+    waits = {option.entry.name: observed.breakers.retry_after_s(option.entry.upstream) for option in options}
+    said = "its upstream says"
+    return {name: f"{OUT_OF_QUOTA} for another {s:.0f} s, {said}" for name, s in waits.items() if s is not None}
+
+
+def _outright(pool: Pool, request: PromptRequest) -> list[PoolEntry]:
+    """The models without a forecast that may be asked all the same: the default one, under `fixed` the candidates."""
+    policy, named = request.policy, request.overrides.candidates or ()
+    if policy.default_model is None and policy.name != "fixed":  # as nearly always
+        return []
+    names = (policy.default_model or "", *(named if policy.name == "fixed" else ()))
+    found = (pool.by_name.get(name) for name in dict.fromkeys(names))
+    return [entry for entry in found if entry is not None and entry.column is None and entry.is_callable]
 
 
 def out_of_quota(entry: PoolEntry, wait_s: float) -> UpstreamError:
@@ -81,8 +92,7 @@ def obstacle(entry: PoolEntry, request: PromptRequest, observed: Observed) -> st
 
 def why_unknown(option: Option) -> str:
     """Why no cost can be expected of an option that has none: its price, or else the length of its answers."""
-    priced = option.entry.usd_per_1m_input is not None and option.entry.usd_per_1m_output is not None
-    return UNCOUNTED if priced else UNPRICED
+    return UNCOUNTED if option.entry.is_priced else UNPRICED
 
 
 def over_limits(option: Option, request: PromptRequest, observed: Observed) -> str | None:
@@ -114,7 +124,7 @@ def _able(
         else:
             reasons[entry.name] = reason
     if not able:
-        raise NoEligibleModelError("no model can take this request; each one's reason is listed", reasons)
+        raise none_eligible(reasons)
     return able, reasons
 
 

@@ -11,7 +11,7 @@ data.errors.EmbedRouterError
     ├── InvalidApiKeyError        401: no key, or one that is not ours
     ├── ModelNotFoundError        404: no pool entry has this name
     ├── NoEligibleModelError      400: no routable model fits this request; each model's reason
-    ├── NoModelReliableError      422: no model is sure enough for the limit on errors; each model's reason
+    ├── NoModelReliableError      400: no model is sure enough for the limit on errors; each model's reason
     ├── NoArtifactError           503: nothing was trained and promoted yet
     ├── NoRoutableModelError      503: the pool has no model with both an upstream and logs
     ├── UpstreamsFailedError      429, 502, 504: every candidate was tried
@@ -167,7 +167,7 @@ class NoEligibleModelError(NoModelError):
 class NoModelReliableError(NoModelError):
     """No model that can take the request is sure enough for the limit on errors."""
 
-    status = 422
+    status = 400
     type = "invalid_request_error"
     code = "no_model_reliable_enough"
 

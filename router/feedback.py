@@ -24,6 +24,7 @@ JUDGEMENTS = ("correct", "score", "thumbs")
 MAX_SOURCE = 64
 DATABASE_S = 5.0  # what a client waits for the database before its feedback goes to the spool
 GRACE_S = 2.0  # beyond two flush intervals, until a decision must be in SQL
+RUNNING = "its answer is still on its way: it is kept, and becomes an outcome when that has ended"
 AWAY = "the database is away: it is kept, and becomes an outcome when the database is back and its question is known"
 
 
@@ -57,10 +58,11 @@ class FeedbackIntake:
                 received = await asyncio.wait_for(asking, DATABASE_S)
             except (SQLAlchemyError, TimeoutError):
                 received = None
-            if received is None or (received.status == "unknown" and self._recorder.is_behind):
+            is_running = self._recorder.is_running(feedback.decision_id)
+            if received is None or (received.status == "unknown" and (self._recorder.is_behind or is_running)):
                 self._recorder.give(feedback)
                 said = {**_shown(feedback), "status": "accepted", "learned": None, "outcome_id": None}
-                return FeedbackAnswer(202, {**said, "not_learned": AWAY})
+                return FeedbackAnswer(202, {**said, "not_learned": RUNNING if is_running else AWAY})
             if received.status != "unknown":
                 return _answer(feedback, received)
             if loop.time() > until:

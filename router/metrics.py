@@ -114,6 +114,6 @@ class Metrics:
 def _unpriced(decision: Decision) -> bool:
     """Whether a model of unknown price answered, or was left out because of it."""
     answered = decision.answered
-    if answered is not None and answered.entry.cost_usd(0, 0) is None:
+    if answered is not None and not answered.entry.is_priced and decision.cost_usd is None:
         return True
     return any((option.excluded or "").startswith(UNPRICED) for option in decision.others)

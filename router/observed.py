@@ -30,3 +30,4 @@ class Observed:
     breakers: Breakers = field(default_factory=Breakers)
     refusals: Refusals = field(default_factory=Refusals)
     latencies: Latencies = field(default_factory=Latencies)
+    usage_takers: set[Upstream] = field(default_factory=set)  # those that were seen to take `stream_options`

@@ -62,11 +62,22 @@ class PoolEntry:
     first_token_s: float | None = None
     s_per_token: float | None = None
 
+    @property
+    def is_callable(self) -> bool:
+        """Whether it can be asked by name, be there a forecast for it or not."""
+        return self.upstream is not None and self.reason != RETIRED
+
+    @property
+    def is_priced(self) -> bool:
+        """Whether what it costs to answer is known."""
+        return self.usd_per_1m_input is not None and self.usd_per_1m_output is not None
+
     def cost_usd(self, input_tokens: float, output_tokens: float) -> float | None:
         """What that many tokens cost; none where a price is unknown."""
-        if self.usd_per_1m_input is None or self.usd_per_1m_output is None:
+        output_price = self.usd_per_1m_output if output_tokens else 0.0  # what writes nothing need not have one
+        if self.usd_per_1m_input is None or output_price is None:
             return None
-        return (input_tokens * self.usd_per_1m_input + output_tokens * self.usd_per_1m_output) / 1e6
+        return (input_tokens * self.usd_per_1m_input + output_tokens * output_price) / 1e6
 
     def expected_tokens(self, max_output_tokens: int | None, forecast: float | None = None) -> float | None:
         """How long an answer should be: as forecast for the prompt, else as usual, cut at the limits that hold."""

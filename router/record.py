@@ -31,6 +31,7 @@ from router.spool import Record, Segment, Spool
 logger = logging.getLogger(__name__)
 
 DECISION, FEEDBACK = "decision", "feedback"
+MAX_EARLY = 100  # pieces of feedback on one answer before its end
 BATCH_SIZE = 500  # rows in one transaction
 SEGMENT_SIZE = 2_000  # records in one file
 SEGMENTS_IN_MEMORY = 4  # what is just written need not be read back
@@ -65,6 +66,7 @@ class Recorder:
         self._waiting: deque[Segment] = deque()
         self._later: list[tuple[float, Segment]] = []  # each with the moment until which it was put back
         self._unreadable: set[Path] = set()
+        self._running: dict[str, list[NewFeedback]] = {}
         self._arrived = threading.Event()
         self._stopping = threading.Event()
         self._spooled_all = threading.Event()
@@ -91,13 +93,28 @@ class Recorder:
         for thread in self._threads:
             thread.start()
 
+    def begin(self, decision: Decision) -> None:
+        """Know a decision whose answer is on its way: its client may have its id and say what it thinks of it."""
+        self._running[decision.id] = []
+
+    def is_running(self, decision_id: str) -> bool:
+        return decision_id in self._running
+
     def record(self, decision: Decision) -> None:
         """Take a finished decision; never waits, never fails."""
         self._observe(decision)
         self._put(decision)
+        for feedback in self._running.pop(decision.id, ()):
+            self.give(feedback)
 
     def give(self, feedback: NewFeedback) -> None:
-        """Take feedback that the database could not be asked about; never waits, never fails."""
+        """Take feedback that the database could not be asked about; never waits, never fails.
+
+        Of a decision whose answer is still on its way, it is put behind the decision.
+        """
+        if (early := self._running.get(feedback.decision_id)) is not None and len(early) < MAX_EARLY:
+            early.append(feedback)
+            return
         self._put(Record(FEEDBACK, asdict(feedback)))
 
     def stop(self) -> None:

@@ -7,21 +7,36 @@ are not sent there again.
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Set
 from dataclasses import dataclass
 from time import monotonic
+from typing import NamedTuple
+
+from router.parameters import FIXED
+from router.turns import words_of
 
 KEPT_S = 3600.0
 MAX_KEPT = 1000
-ANY = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A parameter that an upstream named in its refusal. `any_value`: it takes none, not just not this one."""
+    """A parameter that an upstream named in its refusal. `any_value`: it takes none, not just not this one.
+
+    `word` is what it refused within a conversation: a role, or a type of a part.
+    """
 
     parameter: str
     any_value: bool
+    word: str | None = None
+
+
+class _Known(NamedTuple):
+    """What is refused of a parameter: a value, a word in it, or, with neither, all."""
+
+    parameter: str
+    value: str | None
+    word: str | None
 
 
 class Refusals:
@@ -29,7 +44,7 @@ class Refusals:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._known: dict[Hashable, OrderedDict[tuple[str, str], float]] = {}
+        self._known: dict[Hashable, OrderedDict[_Known, float]] = {}
 
     @property
     def has_any(self) -> bool:
@@ -37,25 +52,36 @@ class Refusals:
         return bool(self._known)
 
     def remember(self, upstream: Hashable, refusal: Refusal, body: Mapping[str, object]) -> None:
-        """Note that an upstream refused a request, for a parameter of its body."""
-        value = ANY if refusal.any_value else _value(body.get(refusal.parameter))
+        """Note that an upstream refused a request, for a parameter of its body; a whole conversation comes but once."""
+        parameter, word = refusal.parameter, refusal.word
+        if parameter in FIXED and word is None:
+            return
+        value = None if refusal.any_value or word is not None else _value(body.get(parameter))
         known = self._known.setdefault(upstream, OrderedDict())
-        known[refusal.parameter, value] = self._clock() + KEPT_S
-        known.move_to_end((refusal.parameter, value))
+        known[_Known(parameter, value, word)] = self._clock() + KEPT_S
+        known.move_to_end(_Known(parameter, value, word))
         if len(known) > MAX_KEPT:
             known.popitem(last=False)
 
     def refused(self, upstream: Hashable, body: Mapping[str, object]) -> str | None:
-        """The parameter of a body that an upstream refused before; none where nothing is known against it."""
+        """The parameter of a body, or the word in it, that an upstream refused before; none where none is known."""
         known = self._known.get(upstream)
         if known is None:
             return None
         now = self._clock()
         for key in [key for key, until in known.items() if until <= now]:
             del known[key]
-        for parameter, value in known:
-            if parameter in body and (value == ANY or value == _value(body[parameter])):
+        held: dict[tuple[str, bool], Set[str]] = {}  # each parameter is looked through once, however much is known
+        for parameter, refused, word in known:
+            if parameter not in body:
+                continue
+            if refused is None and word is None:
                 return parameter
+            kind = parameter, word is None
+            if kind not in held:
+                held[kind] = {_value(body[parameter])} if word is None else frozenset(words_of(body[parameter]))
+            if (refused if word is None else word) in held[kind]:
+                return word or parameter
         return None
 
 

@@ -4,11 +4,12 @@ One event for each chunk of the upstream, under our names: a constant id, time a
 for those who asked, one error object where the upstream broke off. Tool calls and unknown fields pass as they came.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from data import fast_json
 from router.chunks import Chunk
+from router.endpoints import Endpoint
 from router.request import PromptRequest
 from router.sse import encode
 from router.upstream import DONE
@@ -23,13 +24,20 @@ class Relay(Protocol):
     def end(self) -> bytes:
         """What stands after the last chunk."""
 
-    def failure(self, error: dict[str, object]) -> bytes:
+    def failure(self, error: Mapping[str, object]) -> bytes:
         """The one event that says that the answer broke off."""
 
 
 def relay_for(request: PromptRequest, model: str, opening: Sequence[Chunk]) -> Relay:
     """A relay for one answer, whose model the client knows under this name and of which the first chunks are there."""
     return TypedRelay(model) if request.endpoint.typed else ChoiceRelay(request, model, opening)
+
+
+def broken_off(endpoint: Endpoint, body: Mapping[str, object]) -> bytes:
+    """The one event of an answer that failed before it had any other; `body` is what it would have been as a whole."""
+    error = body.get("error")
+    assert isinstance(error, dict), "only what failed has broken off"
+    return TypedRelay("").failure(error) if endpoint.typed else _event({"error": error})
 
 
 class ChoiceRelay:
@@ -69,7 +77,7 @@ class ChoiceRelay:
         kept = {key: value for key, value in self._last.items() if key not in ("choices", "usage", "obfuscation")}
         return _event(type(self._last)({**kept, "choices": [], "usage": self._usage})) + encode(DONE)
 
-    def failure(self, error: dict[str, object]) -> bytes:
+    def failure(self, error: Mapping[str, object]) -> bytes:
         return _event({"error": error})
 
 
@@ -91,7 +99,7 @@ class TypedRelay:
     def end(self) -> bytes:
         return b""
 
-    def failure(self, error: dict[str, object]) -> bytes:
+    def failure(self, error: Mapping[str, object]) -> bytes:
         return _typed({**error, "type": "error", "sequence_number": self._number + 1, "error": error})
 
 

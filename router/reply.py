@@ -7,21 +7,22 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Literal, NamedTuple
+from urllib.parse import parse_qsl, quote
 
 from data.fast_json import dumps, read_object
 from router.endpoints import Endpoint
 from router.errors import UpstreamError
-from router.parameters import FIXED
 from router.pool import Upstream
-from router.refusals import Refusal
 
 # What the upstream says of the request itself: another upstream would say the same, unless `read_fault` knows better.
 CLIENT_FAULTS = frozenset({400, 404, 405, 413, 422})
 MAX_MESSAGE_CHARS = 300
 MAX_WAIT_S = 86_400.0
 CONTEXT_EXCEEDED = "context_length_exceeded"
-LEAST_BARE_WORD = 8  # letters; a shorter one without quotes, such as user or stop, is just a word
+LEAST_SECRET = 8  # characters; a shorter value of a query is a version or a name
+MAX_READ_CHARS = 10_000  # of what an upstream complains of: more would keep others waiting
 
 Fault = Literal["context", "absent", "client"]
 
@@ -31,26 +32,25 @@ _TOO_LONG = re.compile(
     r"|input (is too long|token count .{0,40} exceeds)|reduce the length|exceeds? the (maximum|model's) .{0,20}tokens",
     re.IGNORECASE,
 )
-_UNKNOWN = re.compile(
-    r"unsupported|unrecogni[sz]ed|unknown|unexpected|not (supported|permitted|allowed|recognized|available)"
-    r"|does(n't| not) support|extra inputs|additional propert",
-    re.IGNORECASE,
-)
-_VALUE = re.compile(r"\bvalue\b|must be|invalid_value|unsupported_value|only .{0,40}default", re.IGNORECASE)
-_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_QUOTED = re.compile(r"['\"`]([A-Za-z_][A-Za-z0-9_]{0,63})")
+_NUMBER = re.compile(r"[0-9]{1,1000}(\.[0-9]{1,1000})?")
 
 
 class Reply(NamedTuple):
     """A whole answer: status 200, or an error object that says what is wrong with the request.
 
     `fault` says whose doing that is: the prompt is too long for this model, this upstream has no such model or
-    endpoint, or the client's, as far as this upstream knows (`refusal_in` knows more).
+    endpoint, or the client's, as far as this upstream knows (`router.complaints` knows more).
     """
 
     status: int
     body: dict[str, object]
     fault: Fault | None = None
+
+    @property
+    def error(self) -> dict[str, object]:
+        """The error object; empty where it is an answer."""
+        error = self.body.get("error")
+        return error if isinstance(error, dict) else {}
 
 
 def read_reply(
@@ -91,14 +91,21 @@ def _require_a_choice(choices: list[object], upstream: Upstream) -> None:
 
 
 def _fault(status: int, content: bytes, upstream: Upstream) -> Reply:
-    body = read_object(content)
-    if body is not None and upstream.key:  # as one writer escapes both: the upstream may have escaped it otherwise
-        body = read_object(dumps(body).replace(dumps(upstream.key)[1:-1], b"***"))
-    if body is None or not isinstance(body.get("error"), dict):
-        message = said_in(body, upstream) or redact(content.decode(errors="replace"), upstream)
-        error = {"message": message or f"the upstream said {status}", "type": "invalid_request_error"}
-        body = {"error": {**error, "param": None, "code": None}}
-    error = body["error"] if isinstance(body["error"], dict) else {}
+    body = read_object(content) or read_object(
+        content.strip().removeprefix(b"[").removesuffix(b"]")
+    )  # or a list of one
+    if body is not None and (secrets := secrets_of(upstream)):
+        written = dumps(body)  # as one writer escapes both: the upstream may have escaped them otherwise
+        for secret in secrets:
+            written = written.replace(dumps(secret)[1:-1], b"***")
+        body = read_object(written)
+    error = body.get("error") if body is not None else None
+    if not isinstance(error, dict):
+        body, error = {}, {"message": said_in(body, upstream) or redact(content.decode(errors="replace"), upstream)}
+    status = 400 if status == 422 else status  # as every endpoint of OpenAI's says it
+    message = error.get("message") or f"the upstream said {status}"
+    error = {"type": "invalid_request_error", "param": None, "code": None, **error, "message": message}
+    body = {**(body or {}), "error": error}
     said = f"{error.get('code')} {error.get('message')}"
     if is_too_long(said) or status == 413:
         return Reply(status, body, "context")
@@ -107,29 +114,13 @@ def _fault(status: int, content: bytes, upstream: Upstream) -> Reply:
 
 def is_too_long(said: str) -> bool:
     """Whether an error says that the prompt does not fit the model's context."""
-    return _TOO_LONG.search(said) is not None
+    return _TOO_LONG.search(said[:MAX_READ_CHARS]) is not None
 
 
 def too_long(failure: UpstreamError) -> Reply:
     """What a failure that says so is to the client, where nobody's context is larger."""
     error = {"message": str(failure), "type": "invalid_request_error", "param": None, "code": CONTEXT_EXCEEDED}
     return Reply(400, {"error": error}, "context")
-
-
-def refusal_in(reply: Reply, sent: Mapping[str, object]) -> Refusal | None:
-    """The parameter of the body sent that a refusal names, in `param` or in quotes; none where it names none."""
-    error = reply.body.get("error")
-    if reply.fault != "client" or not isinstance(error, dict):
-        return None
-    said = f"{error.get('code')} {error.get('message')}"
-    unknown = _UNKNOWN.search(said) is not None
-    param = error.get("param")
-    named = [re.split(r"[.\[]", param, maxsplit=1)[0]] if isinstance(param, str) else []
-    if unknown:
-        named += _QUOTED.findall(said)
-        named += [word for word in _WORD.findall(said) if "_" in word or len(word) >= LEAST_BARE_WORD]
-    name = next((name for name in named if name in sent and name not in FIXED), None)
-    return None if name is None else Refusal(name, any_value=unknown and not _VALUE.search(said))
 
 
 def said_in(body: Mapping[str, object] | None, upstream: Upstream) -> str:
@@ -140,11 +131,21 @@ def said_in(body: Mapping[str, object] | None, upstream: Upstream) -> str:
 
 
 def redact(text: str, upstream: Upstream) -> str:
-    """Take an upstream's key out of a text, and the query of its URL, which may be one; and cut it short."""
-    for secret in (upstream.key, upstream.base_url.partition("?")[2]):
-        if secret:
-            text = text.replace(secret, "***")
-    return text[:MAX_MESSAGE_CHARS]
+    """Take an upstream's secrets out of a text, and cut it short."""
+    read = text[:MAX_READ_CHARS]
+    for secret in secrets_of(upstream):
+        whole = read.replace(secret, "***")
+        read = whole if len(text) <= MAX_READ_CHARS else whole[: -len(secret)]  # its end may be a part of one
+    return read[:MAX_MESSAGE_CHARS]
+
+
+@lru_cache(maxsize=1024)
+def secrets_of(upstream: Upstream) -> tuple[str, ...]:
+    """What nobody may see of an upstream: its key, and the query of its URL, which may hold one, as it may be told."""
+    query = upstream.base_url.partition("?")[2]
+    values = [value for _, value in parse_qsl(query) if len(value) >= LEAST_SECRET]
+    found = (upstream.key or "", query, *values, *(quote(value, safe="") for value in values))
+    return tuple(sorted({secret for secret in found if secret}, key=len, reverse=True))
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -153,14 +154,11 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     At most MAX_WAIT_S; none where it names no time.
     """
     for name, unit_s in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        try:
-            wait_s = float(headers.get(name, "")) * unit_s
-        except ValueError:
-            continue
-        return min(wait_s, MAX_WAIT_S) if wait_s >= 0 else None
+        if _NUMBER.fullmatch(value := headers.get(name, "").strip()):
+            return min(float(value) * unit_s, MAX_WAIT_S)
     try:
         due = parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or none that a clock could show
         return None
     due = due if due.tzinfo else due.replace(tzinfo=UTC)
     wait_s = (due - datetime.now(UTC)).total_seconds()

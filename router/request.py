@@ -120,6 +120,11 @@ def _refuse_state(body: Mapping[str, object]) -> None:
         if body.get(param):
             message = f"`{param}` needs a state that this router does not keep: send the whole conversation in `input`"
             raise InvalidRequestError(message, param=param, code="unsupported_parameter")
+    items = body.get("input")
+    for place, item in enumerate(items if isinstance(items, list) else ()):
+        if isinstance(item, dict) and item.get("type") == "item_reference":
+            message = "an item that is referred to is known to one upstream alone: send the item itself"
+            raise InvalidRequestError(message, param=f"input.{place}", code="unsupported_parameter")
 
 
 def _tokens(turns: Sequence[Turn], body: Mapping[str, object]) -> int:

@@ -7,14 +7,15 @@ It only waits: encoding and scoring run in a thread of their own, HTTP is `route
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from time import perf_counter
 from typing import NamedTuple
 
-from router.asking import CLIENT_CLOSED, CLIENT_FAULT, Asker
+from router.asking import CLIENT_FAULT, Asker
 from router.champion import ChampionWatch
-from router.choice import ENCODER_FAILED, bounded, choose, explain, forecast, named_entry
+from router.choice import ENCODER_FAILED, bounded, choose, explain, forecast, named_entry, unsaid
 from router.chunks import n_choices
-from router.decision import Decision, Option
+from router.decision import CLIENT_CLOSED, Decision, Option
 from router.eligibility import eligible
 from router.errors import (
     EncoderError,
@@ -39,6 +40,13 @@ logger = logging.getLogger(__name__)
 
 N_NEAREST = 5  # labelled questions that explain a choice
 SHUTTING_DOWN = "shutting_down"
+SHUTS_DOWN = {
+    "message": "the router shuts down: ask again",
+    "type": "server_error",
+    "param": None,
+    "code": SHUTTING_DOWN,
+}
+SHUT_DOWN_STATUS = 503
 CLIENT_CLOSED_STATUS = 499  # as nginx counts it: no one was left to see a status
 
 
@@ -80,7 +88,7 @@ class AnswerStream:
                 if (event := relay.event(chunk)) is not None:
                     yield event
         except UpstreamError as failure:
-            self._observed.breakers.failed(self._upstream)
+            self._observed.breakers.failed(self._upstream, asked_at=decision.asked_at)
             decision.fail(failure)
             decision.close(200, f"stream_{failure.code}")
             error = {"message": f"the upstream broke off: {failure}", "type": "upstream_error", "param": None}
@@ -101,8 +109,7 @@ class AnswerStream:
         if self.decision.status:
             return b""
         self.decision.close(200, f"stream_{SHUTTING_DOWN}")
-        error = {"message": "the router shuts down: ask again", "type": "server_error", "param": None}
-        return self._relay.failure({**error, "code": SHUTTING_DOWN})
+        return self._relay.failure(SHUTS_DOWN)
 
     async def aclose(self) -> None:
         """End the upstream's call and record how it went; without an end, it was the client who left."""
@@ -154,30 +161,48 @@ class Service:
     def close(self) -> None:
         self._forecasting.close()
 
-    async def answer(self, request: PromptRequest, request_id: str) -> Answer | AnswerStream:
-        """Choose a model, ask it and its fallbacks in turn, and record the decision."""
-        decision = await self.decide(request, request_id)
+    async def complete(self, decision: Decision, request: PromptRequest) -> Answer:
+        """Ask for a whole answer, of the model that was chosen and its fallbacks in turn, and record the decision.
+
+        Who cancels it knows why, and gives it up.
+        """
+        reply = await self._ask(decision, request)
+        assert isinstance(reply, Reply), "no stream was asked for"
+        return self._finished(decision, reply)
+
+    async def stream(self, decision: Decision, request: PromptRequest) -> Answer | AnswerStream:
+        """The same for a stream; a whole answer says what is wrong with the request."""
+        self._recorder.begin(decision)
+        reply = await self._ask(decision, request)
+        if isinstance(reply, ReplyStream):
+            return AnswerStream(decision, request, reply, self._recorder, self.observed)
+        return self._finished(decision, reply)
+
+    def give_up(self, decision: Decision, *, client_left: bool = True) -> None:
+        """Record that a decision was not answered to its end: its client left, or else the router shuts down."""
+        if client_left:
+            decision.close(CLIENT_CLOSED_STATUS, CLIENT_CLOSED)
+        else:
+            decision.interrupt(SHUTTING_DOWN)
+            decision.close(decision.status_seen(SHUT_DOWN_STATUS), SHUTTING_DOWN)
+        self._recorder.record(decision)
+
+    async def _ask(self, decision: Decision, request: PromptRequest) -> Reply | ReplyStream:
         try:
             reply = await self._asker.ask(decision, request)
         except UpstreamsFailedError as error:
             decision.measure()
-            decision.close(error.status, error.code)
+            decision.close(decision.status_seen(error.status), error.code)
             error.decision_headers = decision.headers()
-            self._recorder.record(decision)
-            raise
-        except asyncio.CancelledError:
-            decision.close(CLIENT_CLOSED_STATUS, CLIENT_CLOSED)
             self._recorder.record(decision)
             raise
         except Exception:  # a defect of ours: what was decided and tried is known all the same
             decision.measure()
-            decision.close(InternalError.status, InternalError.code)
+            decision.close(decision.status_seen(InternalError.status), InternalError.code)
             self._recorder.record(decision)
             raise
         decision.measure()
-        if isinstance(reply, ReplyStream):
-            return AnswerStream(decision, request, reply, self._recorder, self.observed)
-        return self._finished(decision, reply)
+        return reply
 
     async def decide(self, request: PromptRequest, request_id: str) -> Decision:
         """Choose a model without asking it; one that the client names is the choice."""
@@ -214,10 +239,15 @@ class Service:
 
     async def explain_answer(self, decision: Decision) -> dict[str, object]:
         """Explain a decision that was made: what its answer's debug part says."""
-        artifact = self.watch.current.artifact
+        artifact, pool = self.watch.current.artifact, self.watch.current.pool
+        encoder: dict[str, object] = {}
+        if decision.policy is not None:
+            out = [Option(entry, None, None, 0.0, reason) for entry, reason in unsaid(pool, decision)]
+            decision = replace(decision, others=(*decision.others, *out))
         if artifact is not None and decision.artifact_id == artifact.id:
+            encoder = {"encoder": artifact.manifest.encoder_fingerprint}
             decision = bounded(decision, await self._forecasting.run(forecast, artifact, decision.prompt))
-        explained = {"id": decision.id, **decision.explain()}
+        explained = {"id": decision.id, **decision.explain(), **encoder}
         if decision.artifact_id is not None:
             explained["evidence"] = await self.evidence(decision.prompt)
         return explained
@@ -230,6 +260,6 @@ class Service:
         headers = decision.headers()
         if decision.cost_usd is not None:
             headers["x-embedrouter-cost-usd"] = f"{decision.cost_usd:.8f}"
-        decision.close(reply.status, None if decision.answered else CLIENT_FAULT)
+        decision.close(decision.status_seen(reply.status), None if decision.answered else CLIENT_FAULT)
         self._recorder.record(decision)
         return Answer(reply.status, reply.body, headers, decision)

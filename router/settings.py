@@ -140,7 +140,8 @@ class Timeouts(Section):
     """How long each phase of an upstream call may take; `total_s` holds for all attempts together.
 
     `first_token_s` ends with the first content of a stream, or with the headers of a whole answer. A client whose
-    stream is silent for `keep_alive_s` gets a comment, so that no proxy takes the connection for dead.
+    stream is silent for `keep_alive_s` gets a comment, so that no proxy takes the connection for dead; before the first
+    content its headers too, and then a failure comes as an event, its status being 200.
     """
 
     connect_s: Seconds = 5.0
@@ -157,6 +158,7 @@ class Breaker(Section):
     """When an upstream that fails is left alone, and for how long; each probe that fails doubles `open_s`."""
 
     n_failures: int = Field(BREAKER.n_failures, gt=0)
+    failure_share: float = Field(BREAKER.failure_share, gt=0, le=1)
     window_s: Seconds = BREAKER.window_s
     open_s: Seconds = BREAKER.open_s
     max_open_s: Seconds = BREAKER.max_open_s

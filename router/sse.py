@@ -17,9 +17,13 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event. `data` is none for a block of comments, which only keeps the connection alive."""
+    """One event. `data` is none for a block of comments, which only keeps the connection alive.
+
+    `is_error`: it is called that.
+    """
 
     data: bytes | None
+    is_error: bool = False
 
 
 class EventTooLongError(ValueError):
@@ -65,12 +69,14 @@ def encode(data: bytes) -> bytes:
 
 def _event(block: bytes) -> Event | None:
     data: list[bytes] = []
-    commented = False
+    commented = is_error = False
     for line in LINE_END.split(block):
         if line.startswith(b"data:"):
             data.append(line[6:] if line.startswith(b"data: ") else line[5:])
         elif line.startswith(b":"):
             commented = True
+        elif line.startswith(b"event:"):
+            is_error = line[6:].strip() == b"error"
     if data:
-        return Event(b"\n".join(data))
+        return Event(b"\n".join(data), is_error)
     return Event(None) if commented else None

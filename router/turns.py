@@ -14,6 +14,7 @@ from router.errors import InvalidRequestError, shown
 USER, SYSTEM, TOOL = "user", "system", "tool"
 TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 TOOL_CALLS = "tool_calls"
+WORD_KEYS = ("role", "type")
 BYTES_PER_TOKEN = 4  # an estimate that needs no tokenizer, and good enough to compare prices
 
 
@@ -34,18 +35,34 @@ class Turn(NamedTuple):
 
 
 def read_turns(body: Mapping[str, object], endpoint: Endpoint) -> list[Turn]:
-    """Read the turns of a body, oldest first; InvalidRequestError where there are none."""
+    """Read the turns of a body, oldest first; InvalidRequestError where there are none, and should be."""
     if endpoint is CHAT:
         return [_message(message) for message in _messages(body, "messages")]
     if endpoint is COMPLETIONS:
-        return [_prompt(body, "prompt")]
+        return [Turn(USER, ())] if body.get("prompt", "") is None else [_prompt(body, "prompt")]
     if not endpoint.typed:
         return [_prompt(body, "input")]
     instructions = body.get("instructions")
     system = [Turn(SYSTEM, (instructions,))] if isinstance(instructions, str) else []
     if isinstance(body.get("input"), str):
         return [*system, _prompt(body, "input")]
+    if body.get("input") is None and isinstance(body.get("prompt"), dict):  # one that the upstream keeps
+        return system
     return [*system, *(_item(item) for item in _objects(body, "input"))]
+
+
+def words_of(items: object) -> Iterator[str]:
+    """The roles of the turns of a body, and the types of them and of their parts.
+
+    A model may know some of these and not others, as the role `developer`.
+    """
+    for item in items if isinstance(items, list) else ():
+        if not isinstance(item, dict):
+            continue
+        content = item.get("content")
+        for each in (item, *(content if isinstance(content, list) else ())):
+            if isinstance(each, dict):
+                yield from (word for key in WORD_KEYS if isinstance(word := each.get(key), str))
 
 
 def _objects(body: Mapping[str, object], param: str) -> list[dict[str, object]]:

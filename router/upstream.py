@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from data.fast_json import read_object
-from router.chunks import CONTEXT_LENGTH, Chunk, Course, read_chunk
+from router.chunks import CONTEXT_LENGTH, Chunk, Course, as_chunks, read_chunk
 from router.endpoints import Endpoint
 from router.errors import UpstreamError
 from router.pool import Upstream
@@ -35,11 +35,12 @@ DONE = b"[DONE]"
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
 DRAIN_S = 0.05
-CLOSING_S = 2.0  # between the end of an answer and what may follow it: its usage, and the word that nothing does
+CLOSING_S = 10.0  # between the end of an answer and what may follow it: its usage, and the word that nothing does
 BROKEN_OFF = frozenset({"reset", "truncated", "between_chunks_timeout", "total_timeout"})
 STALE_S = 0.25  # a round trip to a far upstream, and less than any answer takes
 FAILURES = (aiohttp.ClientError, EventTooLongError, OSError, ValueError)
 MAX_REPLY_BYTES = 64 * 1024 * 1024  # far more than any completion; without an end, it would fill the memory
+MAX_ERROR_BYTES = 1024 * 1024
 MAX_HELD = 1000  # chunks before the first content
 LARGE_BODY = 1024 * 1024  # a larger one is written piece by piece: all at once, it would hold the event loop
 
@@ -78,8 +79,9 @@ class ReplyStream:
         self._parser = EventParser()
         self._events: deque[Event] = deque()
         self._held: deque[Chunk] = deque()
-        self._at_end = False
+        self._at_end = self._came_whole = False
         self._course = Course(endpoint)
+        self._typed = endpoint.typed
         self.n_choices = 1
 
     async def until_content(self, due: Due) -> None:
@@ -91,12 +93,17 @@ class ReplyStream:
                     raise UpstreamError("empty", "its stream held nothing", status=200)
                 if event.data is None:
                     continue
-                chunk = self._read(event.data)
+                chunk = self._read(event)
                 self._held.append(chunk)
                 if self._course.note(chunk):
                     return
                 if len(self._held) > MAX_HELD:
                     raise UpstreamError("empty", f"{MAX_HELD} chunks of its stream held nothing", status=200)
+
+    def hold(self, chunks: Sequence[Chunk]) -> None:
+        """Be the stream of an answer that came whole."""
+        self._held.extend(chunks)
+        self._at_end = self._came_whole = True
 
     @property
     def held(self) -> Sequence[Chunk]:
@@ -111,7 +118,7 @@ class ReplyStream:
             return self._held.popleft()
         try:
             with failures(self._upstream):
-                is_whole = self._course.is_finished(self.n_choices)
+                is_whole = self._course.is_over(self.n_choices)
                 pause_s = min(self._between_chunks_s, CLOSING_S) if is_whole else self._between_chunks_s
                 due = _sooner(self._loop, pause_s, "between_chunks_timeout", self._deadline)
                 event = await self._event(due)
@@ -119,11 +126,12 @@ class ReplyStream:
                     event = await self._event(due)
                 if event is not None and event.data is None:
                     return None
-                if event is not None and event.data is not None and event.data != DONE:
-                    chunk = self._read(event.data)
+                if event is not None and event.data != DONE:
+                    chunk = self._read(event)
                     self._course.note(chunk)
                     return chunk
-                if event is None and not self._course.is_finished():
+                says_so = event is not None and not self._typed  # typed ones end with an event of their own
+                if not (says_so or self._came_whole) and not self._course.is_finished():
                     raise UpstreamError("truncated", "its stream ended before the answer did", status=200)
                 await self._drain()
         except UpstreamError as failure:
@@ -152,10 +160,10 @@ class ReplyStream:
                 self._events.extend(self._parser.end())
         return self._events.popleft()
 
-    def _read(self, data: bytes) -> Chunk:
-        if self._at_end and read_object(data) is None:
+    def _read(self, event: Event) -> Chunk:
+        if self._at_end and read_object(event.data or b"") is None:
             raise UpstreamError("truncated", "its stream ended within an event", status=200)
-        return read_chunk(data, self._upstream)
+        return read_chunk(event, self._upstream)
 
     async def _drain(self) -> None:
         """Read what follows the end, so that the connection can be kept."""
@@ -213,17 +221,21 @@ class Upstreams:
         due = _sooner(self._loop, self._timeouts.first_token_s, "first_token_timeout", deadline)
         with failures(upstream):
             response = await self._send(upstream, endpoint, body, EVENT_STREAM, due)
+            reply: Reply | None = None
             try:
                 if response.status != 200 or not _is_event_stream(response):
                     reply = await self._whole(response, upstream, endpoint, deadline)
-                    if reply.status == 200:
-                        raise UpstreamError("not_a_stream", "it answered without a stream", status=200)
                     response.close()
-                    return reply
-                stream = ReplyStream(
-                    response, upstream, endpoint, self._loop, self._timeouts.between_chunks_s, deadline
-                )
-                await stream.until_content(due)
+                    if reply.status != 200:
+                        return reply
+                    if endpoint.typed:
+                        raise UpstreamError("not_a_stream", "it answered without a stream", status=200)
+                pause_s = self._timeouts.between_chunks_s
+                stream = ReplyStream(response, upstream, endpoint, self._loop, pause_s, deadline)
+                if reply is None:
+                    await stream.until_content(due)
+                else:
+                    stream.hold(as_chunks(reply.body))
             except BaseException as error:
                 response.close()
                 if isinstance(error, UpstreamError) and error.code == CONTEXT_LENGTH:
@@ -246,6 +258,9 @@ class Upstreams:
             if not part:
                 break
             content += part
+            if response.status != 200 and len(content) > MAX_ERROR_BYTES:
+                del content[MAX_ERROR_BYTES:]  # its beginning says enough
+                break
             if len(content) > MAX_REPLY_BYTES:
                 message = f"its answer is longer than {MAX_REPLY_BYTES} bytes"
                 raise UpstreamError("too_long", message, status=response.status)
@@ -357,4 +372,4 @@ def _code_of(error: Exception) -> str:
 
 
 def _is_event_stream(response: aiohttp.ClientResponse) -> bool:
-    return response.headers.get("content-type", "").lower().startswith(EVENT_STREAM)
+    return response.headers.get("content-type", EVENT_STREAM).lower().startswith(EVENT_STREAM)

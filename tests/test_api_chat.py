@@ -60,12 +60,38 @@ def chat(model: str = "auto", text: object = A_SUM, **more: Any) -> dict[str, An
 
 
 def test_every_field_reaches_the_upstream_and_only_the_model_changes(gateway: Gateway, upstream: Upstream) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"}}
+    call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a":1.50}'}}
     body = chat(
+        messages=[
+            {"role": "developer", "content": "be brief", "name": "ops"},
+            {"role": "user", "content": "look at this"},
+            {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "call_1", "content": [{"type": "text", "text": "42"}]},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": A_SUM, "cache_control": {"type": "ephemeral"}}, image],
+            },
+        ],
         temperature=0.25,
-        tools=[{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+        top_p=1e-7,
+        n=1,
+        stop=["\n\n", ""],
+        logprobs=True,
+        top_logprobs=0,
+        logit_bias={"50256": -100},
+        max_completion_tokens=7,
+        tools=[{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": True}}],
+        tool_choice={"type": "function", "function": {"name": "f"}},
+        parallel_tool_calls=False,
         response_format={"type": "json_schema", "json_schema": {"name": "s", "schema": {}}},
+        reasoning_effort="minimal",
         seed=2**60 + 1,
         metadata={"ключ": "😀"},
+        store=False,
+        service_tier="flex",
+        prompt_cache_key="",
+        user="someone",
         a_field_of_next_year=[None, {"deep": [1.5]}],
     )
     assert post(gateway, {**body, "embedrouter": {"policy": "quality"}}).status_code == 200

@@ -76,14 +76,15 @@ def test_models_are_found_by_names_with_slashes_and_by_aliases(gateway: Gateway)
     assert get(gateway, "/v1/models/no-upstream").json()["embedrouter"]["reason"] == "no upstream"
 
 
+@pytest.mark.parametrize(("at", "stream"), [("decide", False), ("stream", True)])
 def test_a_defect_is_500_without_its_details(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at: str, stream: bool
 ) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("the inner secret")
 
-    monkeypatch.setattr(Service, "answer", broken)  # no input is known that does this: a defect has to be planted
-    body = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
+    monkeypatch.setattr(Service, at, broken)  # no input is known that does this: a defect has to be planted
+    body = {"model": "auto", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
     headers = {"authorization": "Bearer k", "x-request-id": "mine"}
     with caplog.at_level(logging.ERROR):
         answer = httpx.post(f"{gateway.base_url}/chat/completions", json=body, headers=headers)

@@ -1,5 +1,6 @@
 """Fallbacks that learn: who is asked after a refusal, and who is not asked again."""
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -8,6 +9,9 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
+from router.complaints import refusal_in
+from router.refusals import Refusal, Refusals
+from router.reply import Reply
 from tests.serving import A_SUM, Gateway, entry, planted_engine, run_gateway, settings
 from tests.upstreams import Upstream
 
@@ -79,6 +83,153 @@ def test_a_refused_parameter_that_was_renamed_goes_to_the_next_and_is_remembered
 def test_a_refused_parameter_that_a_rule_requires_goes_to_the_next(serve: Any) -> None:
     gateway = serve("strict", "good", entries={"first": {"parameters": {"require": {"max_completion_tokens": 9}}}})
     assert tried(gateway, ask(gateway)) == [("first", "parameter_refused"), ("second", None)]
+
+
+def test_a_refused_role_goes_to_the_next_and_is_remembered(serve: Any) -> None:
+    gateway = serve("no-developer", "good")
+
+    def told(role: str, text: str) -> httpx.Response:
+        return ask(gateway, messages=[{"role": role, "content": text}, {"role": "user", "content": A_SUM}])
+
+    assert tried(gateway, told("developer", "be brief")) == [("first", "parameter_refused"), ("second", None)]
+    again = told("developer", "be long")
+    assert tried(gateway, again) == [("second", None)]
+    (out,) = [c for c in gateway.decision(again.headers["x-request-id"])["candidates"] if c["model"] == "first"]
+    assert out["excluded"] == "its upstream refused `developer` before, where another took it"
+    assert tried(gateway, told("system", "be brief")) == [("first", None)]
+
+
+CONVERSATION: list[dict[str, Any]] = [
+    {"role": "system", "content": "x"},
+    {"role": "developer", "content": "x"},
+    {"role": "user", "name": "Ada", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]},
+    {"role": "tool", "tool_call_id": "call_1", "content": "x"},
+]
+
+
+@pytest.mark.parametrize(
+    ("message", "param", "refused"),
+    [
+        (
+            "Unsupported value: 'messages[0].role' does not support 'system' with this model",
+            "messages[0].role",
+            "system",
+        ),
+        ("'developer' is not one of ['system', 'assistant', 'user'] - 'messages.1.role'", None, "developer"),
+        ("Input should be 'system', 'user', 'assistant' or 'tool'", "messages.1.role", "developer"),
+        ("Unexpected role 'developer' in the template", None, "developer"),
+        ("parts of this type are not supported", "messages.[2].content.[0].type", "image_url"),
+        ('Unknown part type: "image_url"', None, "image_url"),
+        ("messages[2]: unknown variant `image_url`, expected `text`", None, "image_url"),
+        ("'image_url' content is not supported by this model", None, "image_url"),
+        ("Invalid role 'developer'. Must be one of the following: system, user", "messages.1.role", "developer"),
+        ("Input tag 'developer' found using 'role' does not match any of the expected tags", None, "developer"),
+        ("The role 'developer' is not allowed", None, "developer"),
+        ("'messages.1' : discriminator property 'role' has invalid value", None, None),
+        ("Input should be 'system', 'user', 'assistant' or 'tool'", None, None),
+        ("unknown role at messages[0].role", None, None),
+        ("Invalid file: unsupported MIME type 'text/csv'", "messages[2].content[0].image_url.url", None),
+        ("Unsupported image_url: image/bmp", None, None),
+        ("messages.2.content.0.image_url.url: unsupported scheme", None, None),
+        ("'image_url' must be one of: https or data URL", None, None),
+    ],
+)
+def test_what_an_upstream_does_not_know_of_a_conversation_is_a_role_or_a_type(
+    message: str, param: str | None, refused: str | None
+) -> None:
+    reply = Reply(400, {"error": {"message": message, "param": param}}, "client")
+    assert refusal_in(reply, {"model": "m", "messages": CONVERSATION}) == Refusal("messages", False, refused)
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ("messages must not be empty", "messages"),
+        ("this is forbidden", None),
+        ("the content 'user' wrote is bad", None),
+        (
+            "messages with role 'tool' must be a response to a preceeding message with 'tool_calls'.",
+            "messages.[3].role",
+        ),
+        ("An assistant message with 'tool_calls' must be followed by tool messages", "messages.[3].role"),
+        ("Unexpected role 'system' after role 'user'", None),
+        ("Invalid 'messages[2].name': string does not match pattern", "messages[2].name"),
+        ("the image cannot be read", "messages[2].content[0].image_url"),
+        ("Missing required parameter: 'messages[9].role'", "messages[9].role"),
+        ("The conversation must end with a user message", "messages[1].role"),
+        ("Tool messages need a matching tool call", "messages[3].role"),
+        ("Unexpected role 'tool': no tool call is pending", None),
+        ("Unsupported role 'assistant' in the final position", None),
+    ],
+)
+def test_what_every_upstream_would_say_of_a_conversation_is_the_clients_fault(message: str, param: str | None) -> None:
+    reply = Reply(400, {"error": {"message": message, "param": param}}, "client")
+    assert refusal_in(reply, {"model": "m", "messages": CONVERSATION}) is None
+
+
+def test_a_refusal_that_names_no_word_is_not_remembered() -> None:
+    refusals = Refusals()
+    refusals.remember("a", Refusal("messages", any_value=False), {"messages": CONVERSATION})
+    assert refusals.refused("a", {"messages": CONVERSATION}) is None
+
+
+def test_a_conversation_is_looked_through_once_whatever_is_known() -> None:
+    class Counted(list[Any]):
+        n_read = 0
+
+        def __iter__(self) -> Iterator[Any]:
+            self.n_read += 1
+            return super().__iter__()
+
+    refusals = Refusals()
+    for number in range(50):
+        refusals.remember("a", Refusal("messages", any_value=False, word=f"role{number}"), {})
+    conversation = Counted(CONVERSATION)
+    assert refusals.refused("a", {"messages": conversation}) is None
+    assert conversation.n_read == 1
+    refusals.remember("a", Refusal("messages", any_value=False, word="developer"), {})
+    assert refusals.refused("a", {"messages": conversation}) == "developer"
+
+
+def test_an_item_that_is_not_found_is_no_word_against_the_endpoint(serve: Any) -> None:
+    gateway = serve("forgetful", "good")
+    items = [{"role": "user", "content": A_SUM}, {"type": "reasoning", "id": "rs_1", "summary": []}]
+    strange = ask(gateway, path="/responses", input=items)
+    assert tried(gateway, strange) == [("first", "client_fault"), ("second", None)]
+    assert tried(gateway, ask(gateway, path="/responses", input=A_SUM)) == [("first", None)]
+
+
+def test_a_stream_is_asked_for_without_usage_where_that_may_be_what_was_refused(serve: Any, upstream: Upstream) -> None:
+    gateway = serve("picky", "good")
+    for n_asked in (2, 1):  # once it is known, it is not asked for
+        upstream.asked.clear()
+        answer = ask(gateway, stream=True)
+        assert answer.headers["x-embedrouter-model"] == "first"
+        assert len(upstream.asked) == n_asked
+    assert tried(gateway, answer) == [("first", None)]
+
+
+def test_a_second_ask_that_fails_hides_no_refusal(serve: Any, upstream: Upstream) -> None:
+    gateway = serve("alternating")
+    answer = ask(gateway, stream=True)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "roles must alternate")
+    assert len(upstream.asked) == 2
+
+
+def test_who_answers_a_stream_as_a_whole_has_answered(serve: Any) -> None:
+    gateway = serve("never-streams", "good")
+    answer = ask(gateway, stream=True, stream_options={"include_usage": True})
+    assert tried(gateway, answer) == [("first", None)]
+    *events, done = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
+    chunks = [json.loads(event) for event in events]
+    assert done == "[DONE]"
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    said = [choice for chunk in chunks for choice in chunk["choices"]]
+    assert "".join(choice["delta"].get("content", "") for choice in said) == "answer of vendor/first"
+    assert [choice["finish_reason"] for choice in said] == [None, "stop"]
+    assert (chunks[-1]["choices"], chunks[-1]["usage"]["total_tokens"]) == ([], 15)
+    row = gateway.decision(answer.headers["x-request-id"])
+    assert (row["status"], row["output_tokens"]) == (200, 5)
 
 
 def test_what_all_refuse_is_the_clients_mistake_and_not_remembered(serve: Any) -> None:

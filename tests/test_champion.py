@@ -52,6 +52,17 @@ def test_a_promotion_and_a_rollback_are_taken(engine: Engine, tmp_path: Path) ->
     assert watch.current.artifact.id == first.id
 
 
+def test_a_default_model_that_cannot_be_called_is_warned_of(
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    register(engine, planted_artifact(tmp_path / "artifacts", FIRST))
+    pool = [entry("poet", "http://127.0.0.1:9/v1")]
+    for name, n_warned in (("poet", 0), ("calculator", 1), ("poett", 1)):
+        caplog.clear()
+        ChampionWatch(engine, settings(pool, policy={"default_model": name}))
+        assert sum(repr(name) in record.getMessage() for record in caplog.records) == n_warned
+
+
 def test_an_unchanged_champion_is_not_loaded_again(engine: Engine, tmp_path: Path) -> None:
     register(engine, planted_artifact(tmp_path / "artifacts", FIRST))
     watch = ChampionWatch(engine, settings())

@@ -13,6 +13,7 @@ from router.artifact import Artifact, content_id, read_artifact, write_artifact
 from router.choice import Forecast, choose, explain, forecast
 from router.costs import Costs, Pace
 from router.errors import NoEligibleModelError, NoModelReliableError
+from router.observed import Observed
 from router.policy import UNCOUNTED, Policy
 from router.pool import Pool, PoolEntry, Upstream, join_pool
 from router.replay import replay
@@ -177,7 +178,7 @@ def test_a_request_that_nobody_is_sure_of_is_refused_or_has_the_default(
     pool = pool_of(priced("a", 0), priced("b", 1))
     with pytest.raises(NoModelReliableError, match=re.escape(f"no model is reliable enough: {why}")) as caught:
         choose(limited(max_error=max_error), "r", pool, pool.routable, {}, seen)
-    assert (caught.value.status, caught.value.code) == (422, "no_model_reliable_enough")
+    assert (caught.value.status, caught.value.code) == (400, "no_model_reliable_enough")
     assert sorted(caught.value.reasons) == ["a", "b"]
     to_default = limited(Policy(default_model="b", max_error=max_error, abstain="default_model"))
     decision = choose(to_default, "r", pool, pool.routable, {}, seen)
@@ -186,6 +187,34 @@ def test_a_request_that_nobody_is_sure_of_is_refused_or_has_the_default(
     assert decision.note is not None
     assert decision.note.startswith(f"abstained, {why}")
     assert replay(decision.as_row()).same_order
+
+
+def waiting(entry: PoolEntry) -> Observed:
+    """What is known where one model is out of quota."""
+    observed = Observed()
+    observed.breakers.failed(entry.upstream, retry_after_s=30.0)
+    return observed
+
+
+def test_where_who_is_sure_is_out_of_quota_the_default_stands_in() -> None:
+    pool = pool_of(priced("a", 0), priced("b", 1))
+    wanted = limited(Policy(default_model="b", max_error=0.1, abstain="default_model"))
+    seen = Forecast([0.9, 0.6], abstention=CALIBRATED)
+    decision = choose(wanted, "r", pool, pool.routable, {}, seen, waiting(pool.entries[0]))
+    assert [option.entry.name for option in decision.options] == ["b"]
+    assert decision.note is not None
+    assert decision.note.startswith("abstained")
+    assert [o.excluded for o in decision.others] == ["out of quota for another 30 s, its upstream says"]
+    refusing = choose(limited(max_error=0.1), "r", pool, pool.routable, {}, seen, waiting(pool.entries[0]))
+    assert [option.entry.name for option in refusing.options] == ["a"]  # who asks it says how long to wait
+
+
+def test_a_default_that_is_out_of_quota_is_not_said_to_be_asked() -> None:
+    pool = pool_of(priced("a", 0), priced("b", 1))
+    seen = Forecast([0.9, 0.6], "no user text to encode")
+    decision = choose(limited(), "r", pool, pool.routable, {}, seen, waiting(pool.entries[1]))
+    assert [option.entry.name for option in decision.options] == ["a"]
+    assert decision.note == "no user text to encode: the default model b cannot take it"
 
 
 def test_a_default_that_cannot_take_it_cannot_stand_in() -> None:

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from data.store import set_model
+from router.replay import replay
 from tests.serving import A_POEM, A_SUM, Gateway, entry, planted_engine, run_gateway, settings
 from tests.upstreams import Upstream
 
@@ -35,9 +36,11 @@ def gateway(engine: Engine, upstream: Upstream) -> Iterator[Gateway]:
         yield running
 
 
-def ask(gateway: Gateway, content: object = A_SUM, **more: Any) -> httpx.Response:
+def ask(
+    gateway: Gateway, content: object = A_SUM, headers: dict[str, str] | None = None, **more: Any
+) -> httpx.Response:
     body = {"model": "auto", "messages": [{"role": "user", "content": content}], **more}
-    return httpx.post(f"{gateway.base_url}/chat/completions", json=body, timeout=20)
+    return httpx.post(f"{gateway.base_url}/chat/completions", json=body, headers=headers, timeout=20)
 
 
 def part(kind: str) -> list[dict[str, Any]]:
@@ -133,7 +136,7 @@ def test_a_cost_policy_counts_who_has_no_price(gateway: Gateway) -> None:
 def test_a_latency_limit_leaves_out_who_was_slower(engine: Engine, upstream: Upstream) -> None:
     pool = [entry("plain", upstream.url("slow")), entry("able", upstream.url("good"))]
     with run_gateway(engine, settings(pool)) as gateway:
-        limit = {"embedrouter": {"max_latency_s": 0.1, "candidates": ["plain"]}}
+        limit: dict[str, Any] = {"embedrouter": {"max_latency_s": 0.1, "candidates": ["plain"]}}
         assert ask(gateway, **limit).status_code == 200  # nothing is known of it yet
         answer = ask(gateway, **limit)  # it took 0.3 s
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "no_eligible_model")
@@ -170,6 +173,57 @@ def test_what_cannot_be_forecast_goes_to_the_default_model(
     assert (barred.json()["model"], note) == ("plain", f"{doubt}: the default model able cannot take it")
 
 
+def test_a_model_without_logs_is_asked_where_it_is_the_default_or_named_and_nowhere_else(
+    engine: Engine, upstream: Upstream
+) -> None:
+    pool = [entry(name, upstream.url("good")) for name in ("plain", "newcomer")]
+    with run_gateway(engine, settings(pool, policy={"default_model": "newcomer"})) as gateway:
+        empty = ask(gateway, "")
+        row = gateway.decision(empty.headers["x-request-id"])
+        assert replay(row).same
+        fixed = ask(gateway, embedrouter={"policy": "fixed", "candidates": ["newcomer", "plain"]})
+        sure = ask(gateway)
+        others = gateway.decision(sure.headers["x-request-id"])["candidates"]
+        asked = {"model": "auto", "messages": [{"role": "user", "content": ""}]}
+        explained = httpx.post(f"{gateway.base_url}/route", json=asked, timeout=20).json()
+    assert (empty.json()["model"], fixed.json()["model"], sure.json()["model"]) == ("newcomer", "newcomer", "plain")
+    assert row["policy_settings"]["note"] == "no user text to encode: the default model"
+    assert [c["model"] for c in row["candidates"] if "excluded" not in c] == ["newcomer", "plain"]
+    (left_out,) = [c for c in others if c["model"] == "newcomer"]
+    assert left_out["excluded"].startswith("no logs: not in artifact")
+    assert (explained["model"], explained["p_correct"]) == ("newcomer", None)
+
+
+def test_a_retired_model_is_out_by_name_too(engine: Engine, upstream: Upstream) -> None:
+    pool = [entry(name, upstream.url("good")) for name in FORECASTS]
+    set_model(engine, "silent", retired=True)
+    try:
+        with run_gateway(engine, settings(pool)) as gateway:
+            answer = ask(gateway, model="silent")
+            explained = ask(gateway, embedrouter={"candidates": ["plain"]}, headers={"x-embedrouter-debug": "true"})
+    finally:
+        set_model(engine, "silent", retired=False)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    assert "retired" in answer.json()["error"]["message"]
+    out = {model["model"]: model["reason"] for model in explained.json()["embedrouter"]["excluded"]}
+    assert out == {"silent": "retired", "able": "not among the candidates asked for"}
+
+
+def test_where_nothing_can_be_routed_to_policy_fixed_still_asks(engine: Engine, upstream: Upstream) -> None:
+    pool = [entry("newcomer", upstream.url("good"))]
+    with run_gateway(engine, settings(pool, policy={"default_model": "newcomer"})) as gateway:
+        assert ask(gateway, embedrouter={"policy": "fixed"}).json()["model"] == "newcomer"
+        refused = ask(gateway)
+        empty = ask(gateway, "")
+        limited = [ask(gateway, embedrouter={key: 0.0001}).status_code for key in ("max_cost_usd", "max_error")]
+        fixed = {"embedrouter": {"policy": "fixed"}}
+        asked = {"model": "auto", "messages": [{"role": "user", "content": A_SUM}], **fixed}
+        explained = httpx.post(f"{gateway.base_url}/route", json=asked, timeout=20).json()
+    assert limited == [503, 503]
+    assert (empty.json()["model"], explained["model"]) == ("newcomer", "newcomer")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "no_routable_model")
+
+
 def test_a_model_that_a_limit_left_out_for_its_unknown_price_is_counted(gateway: Gateway) -> None:
     def counted() -> float:
         return gateway.app.state.metrics.registry.get_sample_value("embedrouter_unpriced_requests_total") or 0.0
@@ -180,3 +234,17 @@ def test_a_model_that_a_limit_left_out_for_its_unknown_price_is_counted(gateway:
     while counted() == before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert counted() == before + 1
+
+
+def test_an_answer_that_half_a_price_is_known_of_is_counted_and_costs_nothing_known(
+    engine: Engine, upstream: Upstream
+) -> None:
+    pool = [entry("plain", upstream.url("good"), usd=None, usd_per_1m_input=1.0)]
+    with run_gateway(engine, settings(pool)) as gateway:
+        row = gateway.decision(ask(gateway, model="plain").headers["x-request-id"])
+        registry = gateway.app.state.metrics.registry
+        deadline = time.monotonic() + 10
+        while not registry.get_sample_value("embedrouter_unpriced_requests_total") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert registry.get_sample_value("embedrouter_unpriced_requests_total") == 1
+    assert (row["output_tokens"], row["cost_usd"]) == (5, None)

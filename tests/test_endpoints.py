@@ -19,6 +19,7 @@ def gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Ite
     urls = {"calculator": "good", "poet": "good", "faulty": "response-fails"}
     pool = [entry(name, upstream.url(behaviour)) for name, behaviour in urls.items()]
     pool += [entry(name, upstream.url(f"stream-{name}")) for name in ("dies", "typeless")]
+    pool += [entry(name, upstream.url(f"response-{name}")) for name in ("opens", "unended")]
     folder = tmp_path_factory.mktemp("endpoints")
     with planted_engine(folder, FORECASTS) as engine, run_gateway(engine, settings(pool)) as running:
         yield running
@@ -88,6 +89,28 @@ def test_a_response_that_breaks_off_ends_in_one_error(gateway: Gateway) -> None:
     assert (last["type"], last["code"]) == ("error", "upstream_stream_failed")
 
 
+def test_a_response_that_is_only_announced_is_no_answer_yet(gateway: Gateway) -> None:
+    answer = httpx.post(
+        f"{gateway.base_url}/responses", json={"model": "opens", "input": A_SUM, "stream": True}, timeout=20
+    )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_failed")
+
+
+def test_a_response_without_its_last_event_is_broken_off(gateway: Gateway) -> None:
+    body = {"model": "unended", "input": A_SUM, "stream": True}
+    answer = httpx.post(f"{gateway.base_url}/responses", json=body, timeout=20)
+    kinds = [line.removeprefix("event: ") for line in answer.text.splitlines() if line.startswith("event: ")]
+    assert kinds == ["response.output_text.delta", "error"]
+    assert gateway.decision(answer.headers["x-request-id"])["error"] == "stream_truncated"
+
+
+def test_an_item_that_another_upstream_made_is_refused_by_name(api: openai.OpenAI) -> None:
+    items: Any = [{"role": "user", "content": A_SUM}, {"type": "item_reference", "id": "rs_1"}]
+    with pytest.raises(openai.BadRequestError) as raised:
+        api.responses.create(model="auto", input=items)
+    assert (raised.value.param, raised.value.code) == ("input.1", "unsupported_parameter")
+
+
 def test_events_without_a_readable_type_are_no_answer(gateway: Gateway) -> None:
     body = {"model": "typeless", "input": A_SUM, "stream": True}
     answer = httpx.post(f"{gateway.base_url}/responses", json=body, timeout=20)
@@ -104,9 +127,12 @@ def test_what_needs_a_state_is_refused_by_name(api: openai.OpenAI, param: str) -
 
 
 def test_embeddings_are_of_the_model_that_is_named(api: openai.OpenAI, gateway: Gateway, upstream: Upstream) -> None:
-    answer = api.embeddings.create(model="poet", input=[A_SUM, A_POEM], encoding_format="float")
+    raw = api.embeddings.with_raw_response.create(model="poet", input=[A_SUM, A_POEM], encoding_format="float")
+    answer, request_id = raw.parse(), raw.headers["x-request-id"]
     assert (answer.model, answer.data[0].embedding, answer.usage.prompt_tokens) == ("poet", [0.25, -0.5], 10)
     assert upstream.asked[-1].body["input"] == [A_SUM, A_POEM]
+    row = gateway.decision(request_id)
+    assert (row["input_tokens"], row["output_tokens"], row["cost_usd"]) == (10, 0, pytest.approx(10e-6))
     with pytest.raises(openai.BadRequestError, match="name a model"):
         api.embeddings.create(model="auto", input=A_SUM, encoding_format="float")
 

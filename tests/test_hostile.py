@@ -26,7 +26,7 @@ from tests.upstreams import Upstream
 FORECASTS = {"calculator": (0.9, 0.3), "poet": (0.2, 0.8)}
 MASTER_KEY, UPSTREAM_KEY = "sk-master-secret", "sk-upstream-secret"
 KEY = {"authorization": f"Bearer {MASTER_KEY}"}
-N_DRAWN = 10  # requests for each operation
+N_DRAWN = 40  # requests for each operation
 MAX_BODY_BYTES = 25 * 1024 * 1024
 CHAT = "/v1/chat/completions"
 ENDPOINTS: dict[str, dict[str, Any]] = {  # path -> the least body that is answered

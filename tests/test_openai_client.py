@@ -179,6 +179,15 @@ def test_where_all_refuse_the_client_gets_our_error_with_the_attempts(
     assert (row["answered_by"], row["status"], row["error"]) == (None, 502, "upstream_failed")
 
 
+def test_a_stream_that_is_long_in_coming_is_read_through_its_comments(engine: Engine, upstream: Upstream) -> None:
+    patient = {"timeouts": {"keep_alive_s": 0.1}}
+    with serving(engine, upstream.url("stream-thinks"), upstream.url("late-500"), NOWHERE, **patient) as late:
+        text, models = read(late.ask(A_SUM, "calculator", stream=True))
+        assert (text.strip(), models) == ("answer of vendor/calculator", {"calculator"})
+        with pytest.raises(openai.APIError, match="no upstream answered, 1 tried"):
+            read(late.ask(A_POEM, "poet", stream=True))
+
+
 @pytest.mark.parametrize("behaviour", ["stream-dies", "stream-cut", "stream-garbage", "stream-error-later"])
 def test_an_upstream_that_dies_mid_stream_is_an_error_not_a_silent_end(
     engine: Engine, upstream: Upstream, behaviour: str

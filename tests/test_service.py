@@ -71,7 +71,7 @@ def test_a_failure_before_the_first_chunk_is_answered_by_the_next_best(
 @pytest.mark.parametrize("status", [400, 422])
 def test_what_is_the_clients_fault_is_asked_once(engine: Engine, upstream: Upstream, status: int) -> None:
     response, row = answered(engine, upstream, [f"status-{status}", "good", "good"])
-    assert response.status_code == status
+    assert response.status_code == 400
     assert (row["answered_by"], row["error"], len(row["attempts"])) == (None, "client_fault", 1)
 
 
@@ -89,6 +89,43 @@ def test_a_404_among_other_failures_is_not_the_clients_fault(engine: Engine, ups
 def test_all_out_of_quota_is_429_with_the_least_wait(engine: Engine, upstream: Upstream) -> None:
     response, _ = answered(engine, upstream, ["status-429"] * 3)
     assert (response.status_code, response.headers["retry-after"]) == (429, "7")
+
+
+def test_all_known_to_be_out_of_quota_is_429_at_once_and_recorded(engine: Engine, upstream: Upstream) -> None:
+    pool = [entry(name, upstream.url("status-429"), key="sk-1") for name in FORECASTS]
+    body = {"model": "auto", "messages": [{"role": "user", "content": A_SUM}]}
+    with run_gateway(engine, settings(pool)) as gateway:
+        httpx.post(f"{gateway.base_url}/chat/completions", json=body, timeout=20)
+        n_asked = len(upstream.asked)
+        again = httpx.post(f"{gateway.base_url}/chat/completions", json=body, timeout=20)
+        row = gateway.decision(again.headers["x-request-id"])
+        explained = httpx.post(f"{gateway.base_url}/route", json=body, timeout=20).json()
+    assert (again.status_code, again.json()["error"]["code"]) == (429, "upstream_rate_limited")
+    assert 0 < int(again.headers["retry-after"]) <= 7
+    assert (row["status"], row["error"], row["attempts"]) == (429, "upstream_rate_limited", [])
+    assert len(upstream.asked) == n_asked
+    assert explained["note"] == "every candidate's upstream keeps failing or is out of quota"
+
+
+def test_a_default_model_that_is_not_asked_hides_no_quota(engine: Engine, upstream: Upstream) -> None:
+    pool = [entry(name, upstream.url("status-429")) for name in FORECASTS]
+    pool.append(entry("newcomer", upstream.url("good")))
+    body = {"model": "auto", "messages": [{"role": "user", "content": A_SUM}]}
+    with run_gateway(engine, settings(pool, policy={"default_model": "newcomer"})) as gateway:
+        for _ in range(2):
+            answer = httpx.post(f"{gateway.base_url}/chat/completions", json=body, timeout=20)
+            row = gateway.decision(answer.headers["x-request-id"])
+            assert (answer.status_code, row["status"]) == (429, 429)
+            assert 0 < int(answer.headers["retry-after"]) <= 7
+
+
+def test_a_limit_that_leaves_only_who_is_out_of_quota_is_429(engine: Engine, upstream: Upstream) -> None:
+    pool = [entry("first", upstream.url("status-429"), usd=1.0), entry("second", upstream.url("good"), usd=100.0)]
+    body = {"model": "auto", "messages": [{"role": "user", "content": A_SUM}], "embedrouter": {"max_cost_usd": 0.001}}
+    with run_gateway(engine, settings(pool)) as gateway:
+        for _ in range(2):
+            answer = httpx.post(f"{gateway.base_url}/chat/completions", json=body, timeout=20)
+            assert answer.status_code == 429, answer.text
 
 
 @pytest.mark.parametrize(

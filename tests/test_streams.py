@@ -1,8 +1,12 @@
 """A streamed answer on the wire, byte for byte: one event a flush, usage, ids, tool calls, comments."""
 
+import asyncio
 import json
+import logging
 import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,9 @@ import pytest
 import uvicorn
 
 from data.queries import decisions
+from router.api.answering import Events
+from router.decision import Decision, Option
+from router.pool import PoolEntry
 from tests.serving import A_SUM, Gateway, entry, planted_engine, run_gateway, settings
 from tests.upstreams import USAGE, Upstream
 
@@ -20,7 +27,10 @@ FORECASTS = {"good": (0.9, 0.9)}
 
 @pytest.fixture(scope="module")
 def gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    models = ("good", "stream-uneven", "stream-odd", "stream-pauses", "stream-filtered")
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr("router.upstream.CLOSING_S", 0.2)  # as long a wait would make a slow test
+    paces = ("stream-stops", "stream-uneven", "stream-odd", "stream-pauses", "stream-filtered", "stream-thinks")
+    models = ("good", *paces, "late-400", "late-500", "hang")
     pool = [entry(name, upstream.url(name)) for name in models]
     folder = tmp_path_factory.mktemp("streams")
     with (
@@ -28,6 +38,7 @@ def gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Ite
         run_gateway(engine, settings(pool, timeouts={"keep_alive_s": 0.1})) as running,
     ):
         yield running
+    monkeypatch.undo()
 
 
 def body(model: str, **more: Any) -> dict[str, Any]:
@@ -110,12 +121,120 @@ def test_a_silence_is_filled_with_comments(gateway: Gateway) -> None:
     assert texts == ["let me ", "think"]
 
 
-def test_a_stream_that_outlasts_the_server_ends_in_one_error_and_is_no_clients_doing(
-    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    impatient = {"timeout_graceful_shutdown": 0}
+def test_a_client_that_waits_for_the_first_word_has_its_headers_and_comments(gateway: Gateway) -> None:
+    with httpx.stream("POST", f"{gateway.base_url}/chat/completions", json=body("stream-thinks"), timeout=20) as answer:
+        lines = [line for line in answer.iter_lines() if line]
+    assert answer.headers["x-embedrouter-decision-id"]
+    assert "x-embedrouter-model" not in answer.headers  # nobody knew yet who would answer
+    assert lines[0].startswith(":")
+    said = "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks(lines))
+    assert said.strip() == "answer of vendor/stream-thinks"
+    row = gateway.decision(answer.headers["x-request-id"])
+    assert (row["status"], row["error"], row["answered_by"]) == (200, None, "stream-thinks")
+
+
+@pytest.mark.parametrize(("model", "code"), [("late-500", "upstream_failed"), ("late-400", "vendor_400")])
+def test_what_fails_after_the_headers_is_told_in_one_event(gateway: Gateway, model: str, code: str) -> None:
+    answer = httpx.post(f"{gateway.base_url}/chat/completions", json=body(model), timeout=20)
+    assert answer.status_code == 200
+    (said,) = [line for line in answer.text.split("\n\n") if line and not line.startswith(":")]
+    error = json.loads(said.removeprefix("data: "))["error"]
+    assert error["code"] == code
+    row = gateway.decision(answer.headers["x-request-id"])
+    assert (row["status"], row["answered_by"]) == (200, None)
+    assert row["error"] == ("client_fault" if model == "late-400" else "upstream_failed")
+
+
+def test_a_typed_stream_tells_of_a_late_failure_in_its_own_form(gateway: Gateway) -> None:
+    wanted = {"model": "late-500", "input": A_SUM, "stream": True}
+    answer = httpx.post(f"{gateway.base_url}/responses", json=wanted, timeout=20)
+    said = [block for block in answer.text.split("\n\n") if block and not block.startswith(":")]
+    assert [block.partition("\n")[0] for block in said] == ["event: error"]
+    assert json.loads(said[0].partition("data: ")[2])["code"] == "upstream_failed"
+
+
+def test_a_client_that_leaves_before_the_first_word_ends_the_call(gateway: Gateway, upstream: Upstream) -> None:
+    n_asked = len(upstream.asked)
+    with httpx.stream("POST", f"{gateway.base_url}/chat/completions", json=body("hang"), timeout=20) as answer:
+        assert next(answer.iter_lines()).startswith(":")
+    row = gateway.decision(answer.headers["x-request-id"])
+    assert (row["status"], row["error"]) == (499, "client_closed")
+    assert len(upstream.asked) == n_asked + 1
+
+
+def test_who_says_with_each_piece_that_it_is_the_last_is_heard_to_the_end(gateway: Gateway) -> None:
+    found = chunks(blocks(gateway, "stream-stops"))
+    assert [chunk["choices"][0]["delta"]["content"] for chunk in found] == ["not ", "yet"]
+
+
+def test_feedback_on_an_answer_that_is_on_its_way_is_kept(gateway: Gateway) -> None:
+    url = f"{gateway.base_url}/feedback"
+    with httpx.stream("POST", f"{gateway.base_url}/chat/completions", json=body("stream-pauses"), timeout=20) as answer:
+        decision_id = answer.headers["x-embedrouter-decision-id"]
+        early = httpx.post(url, json={"decision_id": decision_id, "correct": True}, timeout=20)
+        answer.read()
+    assert (early.status_code, early.json()["status"]) == (202, "accepted")
+    assert early.json()["not_learned"].startswith("its answer is still on its way")
+    gateway.decision(answer.headers["x-request-id"])
+    deadline = time.monotonic() + 10
+    again = httpx.post(url, json={"decision_id": decision_id, "correct": True}, timeout=20)
+    while again.json()["status"] == "accepted" and time.monotonic() < deadline:
+        time.sleep(0.05)
+        again = httpx.post(url, json={"decision_id": decision_id, "correct": True}, timeout=20)
+    assert again.json()["status"] == "repeated"
+
+
+def test_who_answered_late_is_counted_all_the_same(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    def counted() -> float:
+        labels = {"endpoint": "/v1/chat/completions", "status": "200", "model": "stream-thinks", "policy": "named"}
+        return gateway.app.state.metrics.registry.get_sample_value("embedrouter_requests_total", labels) or 0.0
+
+    def levels() -> list[str]:
+        return [record.levelname for record in caplog.records if record.name == "router.access"]
+
+    before = counted()
+    with caplog.at_level(logging.INFO, "router.access"):
+        for n, model in enumerate(("stream-thinks", "late-500"), start=1):
+            blocks(gateway, model)
+            deadline = time.monotonic() + 10
+            while len(levels()) < n and time.monotonic() < deadline:  # a line comes after the answer
+                time.sleep(0.01)
+    assert counted() == before + 1
+    assert levels() == ["INFO", "WARNING"]
+
+
+async def test_headers_are_sent_once_however_slowly_they_are_taken() -> None:
+    sent: list[str] = []
+
+    async def send(message: Any) -> None:
+        await asyncio.sleep(0.03)
+        sent.append(message["type"].removeprefix("http.response."))
+
+    choice = Option(PoolEntry("m"), 0.5, None, 1.0)
+    events = Events(send, Decision("r", None, None, (choice,)), keep_alive_s=0.01)
+    await asyncio.sleep(0.05)  # a comment is on its way
+    await events.send(b"data: 1\n\n")
+    await asyncio.sleep(0.05)
+    await events.end()
+    assert sent[:2] == ["start", "body"]
+    assert "start" not in sent[1:]
+    assert events.began_early
+    n_sent = len(sent)
+    await asyncio.sleep(0.1)
+    assert len(sent) == n_sent
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers that wait for nobody when they are told to stop."""
     config = uvicorn.Config
-    monkeypatch.setattr("router.loopback.uvicorn.Config", lambda app, **more: config(app, **{**more, **impatient}))
+    options = {"timeout_graceful_shutdown": 0}
+    monkeypatch.setattr("router.loopback.uvicorn.Config", lambda app, **more: config(app, **{**more, **options}))
+
+
+def test_a_stream_that_outlasts_the_server_ends_in_one_error_and_is_no_clients_doing(
+    upstream: Upstream, tmp_path: Path, impatient: None
+) -> None:
     with planted_engine(tmp_path, FORECASTS) as engine, ExitStack() as stack:
         with run_gateway(engine, settings([entry("hangs", upstream.url("stream-hangs"))])) as gateway:
             url = f"{gateway.base_url}/chat/completions"
@@ -125,3 +244,39 @@ def test_a_stream_that_outlasts_the_server_ends_in_one_error_and_is_no_clients_d
         assert [json.loads(line)["error"]["code"] for line in lines] == ["shutting_down"]
         (row,) = decisions(engine)
     assert (row["status"], row["error"], row["answered_by"]) == (200, "stream_shutting_down", "hangs")
+
+
+def test_a_router_that_shuts_down_says_so_to_who_waits_for_the_first_word(
+    upstream: Upstream, tmp_path: Path, impatient: None
+) -> None:
+    patient = {"timeouts": {"keep_alive_s": 0.1}}
+    with planted_engine(tmp_path, FORECASTS) as engine, ExitStack() as stack:
+        with run_gateway(engine, settings([entry("hangs", upstream.url("hang"))], **patient)) as gateway:
+            url = f"{gateway.base_url}/chat/completions"
+            answer = stack.enter_context(httpx.stream("POST", url, json=body("hangs"), timeout=60))
+            lines = (line for line in answer.iter_lines() if line)
+            assert next(lines).startswith(":")
+        said = [json.loads(line.removeprefix("data: ")) for line in lines if not line.startswith(":")]
+        (row,) = decisions(engine)
+    assert [event["error"]["code"] for event in said] == ["shutting_down"]
+    assert (row["status"], row["error"], row["answered_by"]) == (200, "shutting_down", None)
+    assert [attempt["error"] for attempt in row["attempts"]] == ["shutting_down"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_router_that_shuts_down_answers_who_has_no_headers_yet(
+    upstream: Upstream, tmp_path: Path, impatient: None, caplog: pytest.LogCaptureFixture, stream: bool
+) -> None:
+    with planted_engine(tmp_path, FORECASTS) as engine, ThreadPoolExecutor(1) as client:
+        with run_gateway(engine, settings([entry("hangs", upstream.url("hang"))])) as gateway:
+            n_asked = len(upstream.asked)
+            url, asked = f"{gateway.base_url}/chat/completions", {**body("hangs"), "stream": stream}
+            waiting = client.submit(httpx.post, url, json=asked, timeout=60)
+            while len(upstream.asked) == n_asked:
+                time.sleep(0.01)
+        answer = waiting.result()
+        (row,) = decisions(engine)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
+    assert answer.headers["x-embedrouter-decision-id"] == row["id"]
+    assert (row["status"], row["error"]) == (503, "shutting_down")
+    assert not [record for record in caplog.records if record.exc_info]

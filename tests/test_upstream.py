@@ -15,7 +15,7 @@ from router.chunks import n_choices
 from router.endpoints import CHAT
 from router.errors import UpstreamError
 from router.pool import Upstream
-from router.reply import Reply, retry_after_s
+from router.reply import Reply, read_reply, retry_after_s
 from router.settings import Timeouts
 from router.sse import EventParser, EventTooLongError
 from router.upstream import ReplyStream, Upstreams
@@ -117,10 +117,22 @@ async def test_no_failure_repeats_the_query_of_the_base_url(client: Upstreams, s
         assert "secret-in-a-query" not in str(found)
 
 
+@pytest.mark.parametrize("query", ["api-key=abcdef/gh", "v=1&api-key=abcdef%2Fgh"])
+@pytest.mark.parametrize("said", ["no http://h/v1?{0}", "no such key: abcdef/gh", "abcdef%2Fgh"])
+def test_a_key_in_the_url_is_found_in_a_refusal(query: str, said: str) -> None:
+    upstream = Upstream(f"http://h/v1?{query}", "m")
+    for error in ({"message": said.format(query)}, {"message": "no", "request": {"url": said.format(query)}}, said):
+        content = json.dumps({"error": error}).encode()
+        reply = read_reply(400, {}, content.replace(b"{0}", query.encode()), upstream, CHAT)
+        assert "abcdef" not in json.dumps(reply.body)
+        assert "***" in json.dumps(reply.body)
+
+
 async def test_a_key_is_found_however_an_upstream_escapes_it(client: Upstreams, server: upstreams.Upstream) -> None:
     reply = await client.complete(Upstream(server.url("escaping"), "m", "abc/def"), CHAT, body(), client.deadline())
     assert isinstance(reply, Reply)
-    assert reply.body == {"error": {"message": "no such key: ***", "code": "x"}}
+    whole = {"type": "invalid_request_error", "param": None, "code": "x", "message": "no such key: ***"}
+    assert reply.body == {"error": whole}
 
 
 @pytest.mark.parametrize(
@@ -133,6 +145,11 @@ async def test_a_key_is_found_however_an_upstream_escapes_it(client: Upstreams, 
         ({"retry-after": "9" * 400}, 86_400.0),
         ({"retry-after": "Wed, 21 Oct 2999 07:28:00 GMT"}, 86_400.0),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "1_000"}, None),
+        ({"retry-after": "9", "retry-after-ms": "-1"}, 9.0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 +99999999999999999999"}, None),
+        ({"retry-after": "Wed, 21 Oct 99999999999999999999 07:28:00 GMT"}, None),
         ({"retry-after": "-1"}, None),
         ({"retry-after": "nan"}, None),
         ({}, None),
@@ -150,7 +167,7 @@ async def test_the_clients_fault_comes_back_as_it_was_without_the_key(
     send = client.stream if stream else client.complete
     reply = await send(Upstream(server.url(f"status-{status}"), "m", KEY), CHAT, body(stream=stream), client.deadline())
     assert isinstance(reply, Reply)
-    assert reply.status == status
+    assert reply.status == (404 if status == 404 else 400)  # as OpenAI's endpoints say it
     error = reply.body["error"]
     assert isinstance(error, dict)
     assert error["code"] == f"vendor_{status}"

@@ -290,6 +290,87 @@ async def _response_fails(talk: Talk) -> None:
     await _respond(talk, "", fails=True)
 
 
+async def typed_event(talk: Talk, kind: str, **more: object) -> None:
+    await talk.piece(f"event: {kind}\ndata: {json.dumps({'type': kind, **more})}\n\n".encode())
+
+
+async def _response_opens(talk: Talk) -> None:
+    """Announce a response and an item of it, say that one is still there, and break off before its first word."""
+    talk.start_stream()
+    await typed_event(talk, "response.created", response={"id": "resp_1", "model": "m", "error": None})
+    await typed_event(talk, "response.output_item.added", output_index=0, item={"type": "reasoning", "id": "rs_1"})
+    await typed_event(talk, "keepalive")
+    talk.reset()
+
+
+async def _response_unended(talk: Talk) -> None:
+    """End as chats do, without the event that ends a response."""
+    talk.start_stream()
+    await typed_event(talk, "response.output_text.delta", delta="half an ")
+    await talk.piece(b"data: [DONE]\n\n")
+    await talk.piece(b"")
+
+
+async def _forgetful(talk: Talk) -> None:
+    """Know nothing of an item that another upstream made."""
+    if "rs_1" in json.dumps(talk.body):
+        talk.refuse(404, "Item with id 'rs_1' not found.", param="input", code=None)
+    else:
+        await _good(talk)
+
+
+async def _picky(talk: Talk) -> None:
+    """Refuse what it does not know without a word of what that is."""
+    if "stream_options" in talk.body:
+        talk.refuse(400, "invalid request body")
+    else:
+        await _good(talk)
+
+
+async def _alternating(talk: Talk) -> None:
+    """Say what is wrong, and then that there is no more to be had."""
+    if "stream_options" in talk.body:
+        talk.refuse(400, "roles must alternate")
+    else:
+        await status(429, retry_after="60")(talk)
+
+
+async def _never_streams(talk: Talk) -> None:
+    talk.body.pop("stream", None)
+    await _good(talk)
+
+
+async def _stream_stops(talk: Talk) -> None:
+    """Say with each piece that it is the last."""
+    talk.start_stream()
+    await talk.event(content="not ", finish_reason="stop")
+    await asyncio.sleep(0.5)
+    await talk.event(content="yet", finish_reason="stop")
+    await talk.piece(b"data: [DONE]\n\n")
+    await talk.piece(b"")
+
+
+async def _stream_choice_error(talk: Talk) -> None:
+    """Fail in a choice, before its first word."""
+    talk.start_stream()
+    choice = {"index": 0, "delta": {}, "finish_reason": "error", "error": {"message": "overloaded"}}
+    await talk.piece(b"data: " + json.dumps({**talk.chunk(), "choices": [choice]}).encode() + b"\n\n")
+    await talk.piece(b"data: [DONE]\n\n")
+    await talk.piece(b"")
+
+
+def breaking(last_words: bytes) -> Callable[[Talk], Awaitable[None]]:
+    """Begin an answer, say of its failure what a vendor's own way is, and end as if nothing were."""
+
+    async def send(talk: Talk) -> None:
+        talk.start_stream()
+        await talk.event(content="half an ")
+        await talk.piece(last_words + b"\n\ndata: [DONE]\n\n")
+        await talk.piece(b"")
+
+    return send
+
+
 async def _stream_typeless(talk: Talk) -> None:
     """Send typed events whose type is none."""
     talk.start_stream()
@@ -320,6 +401,17 @@ async def _cool(talk: Talk) -> None:
         talk.refuse(400, "temperature must be at most 1", param="temperature", code="invalid_value")
     else:
         await _good(talk)
+
+
+async def _no_developer(talk: Talk) -> None:
+    """Know no role but the oldest, and say so as OpenAI does."""
+    messages = talk.body["messages"]
+    place = next((place for place, message in enumerate(messages) if message["role"] == "developer"), None)
+    if place is None:
+        await _good(talk)
+        return
+    message = "Invalid value: 'developer'. Supported values are: 'system', 'assistant', 'user' and 'tool'."
+    talk.refuse(400, message, param=f"messages[{place}].role", code="invalid_value")
 
 
 async def _no_stream_options(talk: Talk) -> None:
@@ -388,6 +480,31 @@ async def _stream_pauses(talk: Talk) -> None:
     await talk.event(content="think", finish_reason="stop")
     await talk.piece(b"data: [DONE]\n\n")
     await talk.piece(b"")
+
+
+async def _stream_thinks(talk: Talk) -> None:
+    """Think before anything is said, its headers included."""
+    await asyncio.sleep(0.5)
+    await _good(talk)
+
+
+def huge(code: int) -> Callable[[Talk], Awaitable[None]]:
+    """Refuse, and go on about it for megabytes."""
+
+    async def refuse(talk: Talk) -> None:
+        talk.send(code, json.dumps({"error": {"message": "unsupported " * 100_000}}).encode())
+
+    return refuse
+
+
+def late(code: int) -> Callable[[Talk], Awaitable[None]]:
+    """Think, and then refuse."""
+
+    async def refuse(talk: Talk) -> None:
+        await asyncio.sleep(0.5)
+        await status(code)(talk)
+
+    return refuse
 
 
 async def _slow(talk: Talk) -> None:
@@ -608,6 +725,12 @@ BEHAVIOURS: dict[str, Callable[[Talk], Awaitable[None]]] = {
         if name.startswith("_") and inspect.iscoroutinefunction(value)
     },
     **{f"status-{code}": status(code) for code in (400, 401, 403, 404, 408, 409, 422, 500, 503)},
+    "huge-400": huge(400),
+    "stream-object-error": breaking(b'data: {"object": "error", "message": "CUDA out of memory", "code": 500}'),
+    "stream-event-error": breaking(b'event: error\ndata: {"detail": "boom"}'),
+    "stream-choice-error-later": breaking(b'data: {"choices": [{"index": 0, "finish_reason": "error"}]}'),
+    "late-400": late(400),
+    "late-500": late(500),
     "status-429": status(429, retry_after="7"),
     "status-429-bare": status(429),
     "cut-json": answer(b'{"id": "chatcmpl-1", "choices": [{"index": 0, "mess'),

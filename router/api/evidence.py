@@ -14,7 +14,12 @@ MAX_K = 100
 # documentation only: a wrong one is refused in our own shape
 QUERY: dict[str, Any] = {
     "parameters": [
-        {"name": "text", "in": "query", "required": True, "schema": {"type": "string", "pattern": r"\S"}},
+        {
+            "name": "text",
+            "in": "query",
+            "required": True,
+            "schema": {"type": "string", "pattern": r"[^\s\x1c-\x1f\x85]"},
+        },
         {"name": "k", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": MAX_K, "default": 10}},
     ]
 }
