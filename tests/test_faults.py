@@ -16,7 +16,8 @@ from tests.upstreams import BEHAVIOURS, Upstream, run_upstream
 
 REFUSE = "refuse"
 KEY = "sk-upstream-secret"
-TIMEOUTS = {"connect_s": 1, "first_token_s": 1, "between_chunks_s": 1, "total_s": 3}
+HASTY = {"first_token_s": 2, "between_chunks_s": 2, "total_s": 5}  # asked for what never comes, or not in time
+SILENT = {"hang", "drip", "stream-hangs", "stream-drips"}
 SOUND = {"good", "once", "respond", "complete", "response-fails", "chat-only", "no-temperature", "cool", "tools"}
 SOUND |= {
     "good-then-dies",
@@ -47,13 +48,15 @@ FAULTS = sorted(BEHAVIOURS.keys() - SOUND)
 
 @dataclass
 class Bench:
-    """A gateway in whose pool every misbehaviour is a better forecast than the good model."""
+    """Gateways in whose pool every misbehaviour is a better forecast than the good model; one of them waits for none."""
 
-    gateway: Gateway
+    patient: Gateway
+    hasty: Gateway
     upstream: Upstream
 
     def ask(self, behaviour: str, *, stream: bool, candidates: tuple[str, ...] = ("good",)) -> "Seen":
         """Ask for the misbehaving model first; its kinds of request have entries of their own."""
+        gateway = self.hasty if behaviour in SILENT else self.patient
         n_asked = len(self.upstream.asked)
         first = f"{behaviour}/{'stream' if stream else 'whole'}"
         body = {
@@ -62,8 +65,8 @@ class Bench:
             "stream": stream,
             "embedrouter": {"candidates": [first, *candidates]},
         }
-        response = httpx.post(f"{self.gateway.base_url}/chat/completions", json=body, timeout=30)
-        row = self.gateway.decision(response.headers["x-request-id"])
+        response = httpx.post(f"{gateway.base_url}/chat/completions", json=body, timeout=60)
+        row = gateway.decision(response.headers["x-request-id"])
         assert KEY not in response.text
         assert KEY not in str(row)
         return Seen(response, self.upstream.behaviours()[n_asked:], row)
@@ -102,9 +105,10 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         urls = {name: upstream.url(name.split("/")[0]) for name in names}
         urls |= {f"{REFUSE}/{kind}": "http://127.0.0.1:9/v1" for kind in ("stream", "whole")}
         pool = [entry(name, url, key=KEY) for name, url in {**urls, "good": upstream.url("good")}.items()]
-        configuration = settings(pool, timeouts=TIMEOUTS, breaker={"n_failures": 10_000})
-        with run_gateway(engine, configuration) as gateway:
-            yield Bench(gateway, upstream)
+        never_opens = {"n_failures": 10_000}
+        patient, hasty = settings(pool, breaker=never_opens), settings(pool, breaker=never_opens, timeouts=HASTY)
+        with run_gateway(engine, patient) as waits, run_gateway(engine, hasty) as gives_up:
+            yield Bench(waits, gives_up, upstream)
 
 
 BEFORE_CONTENT = {

@@ -42,7 +42,7 @@ class Upstream:
     def behaviours(self) -> list[str]:
         return [asked.behaviour for asked in self.asked]
 
-    def wait_until_left(self, n_calls: int = 1, timeout_s: float = 5.0) -> None:
+    def wait_until_left(self, n_calls: int = 1, timeout_s: float = 30.0) -> None:
         """Wait until that many hanging calls were cut by the caller."""
         deadline = time.monotonic() + timeout_s
         while self.n_left < n_calls:
