@@ -105,8 +105,8 @@ def entry(name: str, url: str, *, key: str | None = None, usd: float | None = 1.
 
 
 def settings(pool: Sequence[dict[str, Any]] = (), **more: Any) -> Settings:
-    """Settings for tests: they record and look for the champion at once."""
-    quick = {"recording": {"flush_interval_s": 0.02}, "champion_poll_s": 0.05}
+    """Settings for tests: they record and look for the champion at once, and no slow machine makes a forecast late."""
+    quick = {"recording": {"flush_interval_s": 0.02}, "champion_poll_s": 0.05, "encoder": {"deadline_s": 60}}
     return Settings.model_validate({"version": 1, "pool": list(pool), **quick, **more})
 
 
@@ -122,7 +122,7 @@ class Gateway:
     def base_url(self) -> str:
         return f"{self.url}/v1"
 
-    def decisions(self, n_expected: int = 1, timeout_s: float = 5.0) -> list[dict[str, Any]]:
+    def decisions(self, n_expected: int = 1, timeout_s: float = 30.0) -> list[dict[str, Any]]:
         """The decisions in SQL, oldest first, once there are that many."""
         deadline = monotonic() + timeout_s
         while len(rows := decisions(self.engine)) < n_expected:
@@ -130,7 +130,7 @@ class Gateway:
             sleep(0.02)
         return sorted(rows, key=lambda row: row["created_at"])
 
-    def decision(self, request_id: str, timeout_s: float = 5.0) -> dict[str, Any]:
+    def decision(self, request_id: str, timeout_s: float = 30.0) -> dict[str, Any]:
         """The decision on one request, once it is in SQL."""
         deadline = monotonic() + timeout_s
         while monotonic() < deadline:

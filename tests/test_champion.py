@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from data.store import set_model
 from router.champion import ChampionWatch
 from tests.serving import A_SUM, entry, planted_artifact, register, run_gateway, settings
 from tests.upstreams import run_upstream
+from tests.waiting import eventually
 
 FIRST = {"calculator": (0.9, 0.3), "poet": (0.2, 0.8)}
 SECOND = {"calculator": (0.1, 0.3), "poet": (0.7, 0.8)}  # turns the choice on a sum round
@@ -133,12 +133,8 @@ async def test_a_promotion_and_a_rollback_under_load_fail_no_request(engine: Eng
                 (response.status_code, response.json().get("model"), response.headers.get("x-embedrouter-artifact", ""))
             )
 
-    async def served_by(artifact_id: str) -> float:
-        started = time.monotonic()
-        while not answers or answers[-1][2] != artifact_id:
-            assert time.monotonic() - started < 5, "the promotion did not reach the server"
-            await asyncio.sleep(0.01)
-        return time.monotonic() - started
+    async def served_by(artifact_id: str) -> None:
+        await eventually(lambda: bool(answers) and answers[-1][2] == artifact_id)  # it reached the server
 
     with run_upstream() as upstream:
         pool = [entry(name, upstream.url("good")) for name in FIRST]

@@ -93,7 +93,7 @@ def test_a_second_writer_waits_for_the_first_instead_of_failing(engine: Engine) 
             order.append("first")
 
     def second() -> None:
-        holding.wait(5)
+        holding.wait(60)
         with writing(engine, lock="test") as connection:
             order.append("second")
             connection.execute(Model.__table__.insert().values(name="second", capabilities=[]))  # type: ignore[attr-defined]

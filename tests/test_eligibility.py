@@ -1,6 +1,5 @@
 """Which models can take a request, over a real gateway: capabilities, limits, and what was learned of upstreams."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ from data.store import set_model
 from router.replay import replay
 from tests.serving import A_POEM, A_SUM, Gateway, entry, planted_engine, run_gateway, settings
 from tests.upstreams import Upstream
+from tests.waiting import until
 
 FORECASTS = {"plain": (0.9, 0.9), "able": (0.6, 0.6), "silent": (0.5, 0.5)}
 ABLE = ["tools", "json_schema", "vision", "audio", "file", "n", "logprobs"]
@@ -230,9 +230,7 @@ def test_a_model_that_a_limit_left_out_for_its_unknown_price_is_counted(gateway:
 
     before = counted()
     assert ask(gateway, embedrouter={"max_cost_usd": 2e-4}).json()["model"] == "plain"
-    deadline = time.monotonic() + 10
-    while counted() == before and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: counted() > before)
     assert counted() == before + 1
 
 
@@ -243,8 +241,5 @@ def test_an_answer_that_half_a_price_is_known_of_is_counted_and_costs_nothing_kn
     with run_gateway(engine, settings(pool)) as gateway:
         row = gateway.decision(ask(gateway, model="plain").headers["x-request-id"])
         registry = gateway.app.state.metrics.registry
-        deadline = time.monotonic() + 10
-        while not registry.get_sample_value("embedrouter_unpriced_requests_total") and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert registry.get_sample_value("embedrouter_unpriced_requests_total") == 1
+        until(lambda: registry.get_sample_value("embedrouter_unpriced_requests_total") == 1)
     assert (row["output_tokens"], row["cost_usd"]) == (5, None)

@@ -220,7 +220,7 @@ def test_while_it_is_away_or_slow_requests_go_to_the_default_model(
 ) -> None:
     artifact = promote_remote(engine, endpoint, tmp_path)
     pool = [entry(name, upstream.url("good")) for name in artifact.model_names]
-    by_default = {"policy": {"default_model": "poet"}, "encoder": {"deadline_s": 0.3}}
+    by_default = {"policy": {"default_model": "poet"}, "encoder": {"deadline_s": 2}}
     endpoint.down = True  # as the router starts, too
     with run_gateway(engine, settings(pool, **by_default)) as gateway:
         failed = f"{ENCODER_FAILED}: the default model"
@@ -230,7 +230,7 @@ def test_while_it_is_away_or_slow_requests_go_to_the_default_model(
         assert (explained["note"], explained["evidence"]["nearest"]) == (failed, [])
         endpoint.down = False
         assert route(gateway, A_SUM) == ("calculator", None)
-        endpoint.delay_s = 1.5
+        endpoint.delay_s = 4
         assert route(gateway, A_SUM) == ("poet", f"{LATE}: the default model")
     endpoint.delay_s = 0
     with run_gateway(engine, settings(pool)) as gateway:

@@ -6,7 +6,6 @@ import logging
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +33,7 @@ from router.service import Service
 from router.spool import hold
 from tests.serving import A_POEM, A_SUM, POEMS, SUMS, Gateway, entry, planted_artifact, register, run_gateway, settings
 from tests.upstreams import run_upstream
+from tests.waiting import until
 
 FORECASTS = {"calculator": (0.9, 0.3), "poet": (0.2, 0.8)}
 UNLABELLED = "numbers nobody was asked about"
@@ -255,19 +255,14 @@ def gateway(logs: Engine) -> Iterator[Gateway]:
     with run_upstream() as upstream:
         pool = [entry(name, upstream.url("good")) for name in FORECASTS]
         with run_gateway(logs, settings(pool, master_key="k")) as running:
-            deadline = time.monotonic() + 120
-            while not get(running, text=A_SUM).json()["n_questions"]:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+            until(lambda: get(running, text=A_SUM).json()["n_questions"] > 0)
             yield running
 
 
 def test_beyond_its_limit_a_server_says_how_it_searched_and_what_that_finds(logs: Engine) -> None:
     with run_gateway(logs, settings(master_key="k", evidence={"max_questions": 2})) as running:
-        deadline = time.monotonic() + 120
-        while not (found := get(running, text=A_POEM, k=3).json())["n_questions"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda: get(running, text=A_POEM, k=3).json()["n_questions"] > 0)
+        found = get(running, text=A_POEM, k=3).json()
     assert {key: found[key] for key in ("n_questions", "n_left_out", "search", "recall_at_10", "note")} == {
         "n_questions": 6,
         "n_left_out": 0,

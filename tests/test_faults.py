@@ -48,7 +48,7 @@ FAULTS = sorted(BEHAVIOURS.keys() - SOUND)
 
 @dataclass
 class Bench:
-    """Gateways in whose pool every misbehaviour is a better forecast than the good model; one of them waits for none."""
+    """Gateways in whose pool every misbehaviour is forecast to be better than the good model; one waits for none."""
 
     patient: Gateway
     hasty: Gateway

@@ -1,6 +1,5 @@
 """Feedback on a decision becomes an outcome that training reads: once, and only where its question is known."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +19,7 @@ from router.errors import InvalidRequestError
 from router.feedback import read_feedback
 from tests.serving import A_POEM, A_SUM, Gateway, entry, planted_artifact, register, run_gateway, settings
 from tests.upstreams import run_upstream
+from tests.waiting import until
 
 DECISION = {
     "id": "d1",
@@ -205,11 +205,8 @@ def test_feedback_while_the_database_is_away_is_kept_and_learned_when_it_is_back
     with engine_here.begin() as connection:
         connection.execute(text("ALTER TABLE elsewhere RENAME TO decisions"))
     running.decisions()
-    for _ in range(200):
-        if found := outcomes(engine_here):
-            break
-        time.sleep(0.05)
-    assert [(o["prompt"], o["label"]) for o in found] == [(A_SUM, 1.0)]
+    until(lambda: bool(outcomes(engine_here)))
+    assert [(o["prompt"], o["label"]) for o in outcomes(engine_here)] == [(A_SUM, 1.0)]
 
 
 @pytest.mark.parametrize(

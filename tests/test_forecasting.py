@@ -14,6 +14,7 @@ from router.encoder.lsa import LsaEncoder
 from router.errors import EncoderError
 from router.forecasting import LIGHT_CHARS, MAX_TOGETHER, Forecasting
 from tests.serving import A_POEM, A_SUM, planted_artifact
+from tests.waiting import eventually
 
 BROKEN = "no encoder reads this"
 
@@ -35,7 +36,7 @@ class Watched:
         self.asked.append(list(prompts))
         self.threads.add(get_ident())
         if self.held is not None:
-            self.held.wait(10)
+            self.held.wait(60)
         if BROKEN in prompts:
             raise self.failure(BROKEN)
         return self.encoder.encode(prompts)
@@ -54,7 +55,7 @@ def encoder(artifact: Artifact) -> Watched:
 
 @pytest.fixture
 async def forecasting() -> AsyncIterator[Forecasting]:
-    made = Forecasting()
+    made = Forecasting(deadline_s=60)
     yield made
     made.close()
 
@@ -87,7 +88,7 @@ async def test_who_leaves_before_its_turn_holds_nobody_up(
     await asyncio.sleep(0)
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert isinstance(await forecasting.forecast(watched(artifact, encoder), A_POEM), Forecast)
     assert forecasting.n_waiting == 0
 
@@ -112,7 +113,7 @@ async def test_a_panic_leaves_no_prompt_without_its_deadline(artifact: Artifact,
     encoder.failure, encoder.is_light = Panic, True
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda *_: None)
-    forecasting = Forecasting(deadline_s=0.05)
+    forecasting = Forecasting(deadline_s=0.3)
     try:
         assert (await forecasting.forecast(watched(artifact, encoder), BROKEN)).doubt == LATE
     finally:
@@ -147,7 +148,7 @@ async def test_a_prompt_without_its_encoder_is_as_usual_and_its_company_is_not(
 @pytest.mark.parametrize("is_light", [True, False])
 async def test_the_late_are_as_usual_and_leave_the_queue(artifact: Artifact, encoder: Watched, is_light: bool) -> None:
     encoder.is_light, encoder.held = is_light, Event()
-    forecasting = Forecasting(deadline_s=0.05)
+    forecasting = Forecasting(deadline_s=0.3)
     serving = watched(artifact, encoder)
     try:
         running = "sum " * LIGHT_CHARS
@@ -155,7 +156,7 @@ async def test_the_late_are_as_usual_and_leave_the_queue(artifact: Artifact, enc
         behind = await asyncio.gather(*(forecasting.forecast(serving, A_SUM) for _ in range(MAX_TOGETHER + 3)))
         assert behind == [as_usual(artifact, LATE)] * (MAX_TOGETHER + 3)
         assert forecasting.n_waiting == 0
-        forecasting._deadline_s = 10
+        forecasting._deadline_s = 60
         next_one = asyncio.create_task(forecasting.forecast(serving, A_POEM))
         await asyncio.sleep(0)
         encoder.held.set()
@@ -168,13 +169,13 @@ async def test_the_late_are_as_usual_and_leave_the_queue(artifact: Artifact, enc
 
 async def test_a_batch_that_fails_late_is_not_tried_again_one_by_one(artifact: Artifact, encoder: Watched) -> None:
     encoder.is_light, encoder.held = False, Event()
-    forecasting = Forecasting(deadline_s=0.05)
+    forecasting = Forecasting(deadline_s=0.3)
     serving = watched(artifact, encoder)
     try:
         late = await asyncio.gather(*(forecasting.forecast(serving, text) for text in (A_SUM, BROKEN)))
         assert late == [as_usual(artifact, LATE)] * 2
         encoder.held.set()
-        forecasting._deadline_s = 10
+        forecasting._deadline_s = 60
         assert (await forecasting.forecast(serving, A_POEM)).doubt is None
         assert encoder.asked == [[A_SUM, BROKEN], [A_POEM]]
     finally:
@@ -190,7 +191,7 @@ async def test_what_goes_together_takes_a_share_of_the_deadline_and_who_would_be
     forecasting = Forecasting(deadline_s=100)
     try:
         running = asyncio.create_task(forecasting.forecast(serving, A_POEM))
-        await asyncio.sleep(0.01)  # it is held in the thread
+        await eventually(lambda: bool(encoder.asked))  # it is held in the thread
         forecasting._deadline_s = 0.5
         short_of_time = asyncio.create_task(forecasting.forecast(serving, "x" * 90))
         await asyncio.sleep(0.01)
@@ -212,13 +213,10 @@ async def test_an_encoder_that_keeps_one_core_busy_is_asked_by_a_thread_for_each
     artifact: Artifact, encoder: Watched, is_serial: bool, n_batches: int
 ) -> None:
     encoder.is_light, encoder.is_serial, encoder.held = False, is_serial, Event()
-    serving, forecasting = watched(artifact, encoder), Forecasting(deadline_s=20, n_cores=2)
+    serving, forecasting = watched(artifact, encoder), Forecasting(deadline_s=60, n_cores=2)
     texts = [f"{A_SUM} {number}" for number in range(6)]
     seen = asyncio.gather(*(forecasting.forecast(serving, text) for text in texts))
-    for _ in range(1_000):
-        await asyncio.sleep(0.01)
-        if len(encoder.asked) == n_batches:
-            break
+    await eventually(lambda: len(encoder.asked) == n_batches)
     late = asyncio.create_task(forecasting.forecast(serving, A_POEM))  # all threads are busy
     await asyncio.sleep(0.05)
     assert sorted(map(len, encoder.asked)) == [6 // n_batches] * n_batches

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from router.errors import ArtifactError
 from tests.conftest import url_of
 from tests.planted import planted_log
 from tests.stored import flip, pick, store_log
+from tests.waiting import until
 from training import artifact_commands, job_commands
 from training.errors import TrainingError
 from training.jobs import RETRAIN, Retrained, latest_runs, retrain
@@ -128,9 +128,7 @@ def test_the_lock_of_a_process_that_was_killed_is_free(engine: Engine, root: Pat
             assert not free
         assert statuses(engine) == ["running"]
         process.kill()
-    deadline = time.monotonic() + 30
-    while statuses(engine) == ["running"] and time.monotonic() < deadline:
-        time.sleep(0.05)  # PostgreSQL notices a moment later
+    until(lambda: statuses(engine) != ["running"])  # PostgreSQL notices a moment later
     assert statuses(engine) == ["interrupted"]
     store_log(engine, pick(LOG, FIRST), "first")
     assert retrain(engine, root).status == "promoted"

@@ -8,8 +8,7 @@ import re
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 
 from router import logs
 from router.logs import BLOT, Blotting, JsonFormatter, Secrets, Together
+from tests.waiting import until
 
 
 def logger_to(stream: io.StringIO) -> logging.Logger:
@@ -25,13 +25,6 @@ def logger_to(stream: io.StringIO) -> logging.Logger:
     handler.setFormatter(JsonFormatter())
     logger.addHandler(handler)
     return logger
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def messages(stream: io.StringIO) -> list[str]:

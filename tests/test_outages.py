@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from data.database import open_engine, upgrade
 from tests.postgres_server import PostgresServer, run_postgres
 from tests.serving import A_POEM, A_SUM, entry, planted_artifact, register
 from tests.upstreams import run_upstream
+from tests.waiting import eventually
 
 FORECASTS = {"calculator": (0.9, 0.3), "poet": (0.2, 0.8)}
 FLUSH_INTERVAL_S = 0.25
@@ -133,13 +134,6 @@ class Load:
             await asyncio.gather(*connections)
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
-
-
 def stored(engine: Engine) -> list[str]:
     with engine.connect() as connection:
         return list(connection.execute(text("SELECT id FROM decisions")).scalars())
@@ -152,15 +146,15 @@ async def test_every_request_is_answered_and_recorded_once_while_the_database_go
     with serving(folder) as (url, _):
         load = Load(url)
         async with load.running():
-            await until(lambda: load.n_answered > n_requests // 10)
+            await eventually(lambda: load.n_answered > n_requests // 10)
             await asyncio.to_thread(postgres_server.stop)
             n_before = load.n_answered
-            await until(lambda: load.n_answered >= n_before + n_requests)  # so many while it is away
+            await eventually(lambda: load.n_answered >= n_before + n_requests)  # so many while it is away
             await asyncio.to_thread(postgres_server.start)
             n_away = load.n_answered
-            await until(lambda: load.n_answered > n_away + n_requests // 10)
+            await eventually(lambda: load.n_answered > n_away + n_requests // 10)
         engine.dispose()  # its connections broke
-        await until(lambda: len(stored(engine)) >= load.n_asked)
+        await eventually(lambda: len(stored(engine)) >= load.n_asked)
     assert load.statuses == {200: load.n_asked}
     assert sorted(stored(engine)) == sorted(load.answered_at)
     assert list((folder / "var" / "state").rglob("*.jsonl")) == []
@@ -172,10 +166,10 @@ async def test_a_server_killed_under_load_while_the_database_is_away_loses_at_mo
     with serving(folder) as (url, process):
         load = Load(url)
         async with load.running():
-            await until(lambda: load.n_answered > 100)
+            await eventually(lambda: load.n_answered > 100)
             await asyncio.to_thread(postgres_server.stop)
             stopped_at = time.monotonic()
-            await until(lambda: load.n_answered_between(stopped_at, time.monotonic() - SAFE_AFTER_S) > 100)
+            await eventually(lambda: load.n_answered_between(stopped_at, time.monotonic() - SAFE_AFTER_S) > 100)
             killed_at = time.monotonic()
             process.send_signal(signal.SIGKILL)
     with serving(folder) as (url, _):  # starts and serves without the database
@@ -192,7 +186,7 @@ async def test_a_server_killed_under_load_while_the_database_is_away_loses_at_mo
         answered = {**load.answered_at, **again.answered_at}
         safe = {id_ for id_, at in answered.items() if at < killed_at - SAFE_AFTER_S or id_ in again.answered_at}
         assert len(safe) > 100
-        await until(lambda: safe <= set(stored(engine)))
+        await eventually(lambda: safe <= set(stored(engine)))
     found = stored(engine)
     assert len(found) == len(set(found))
     n_lost = len(set(answered) - set(found))

@@ -5,7 +5,7 @@
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -27,6 +27,7 @@ from router.pool import PoolEntry
 from router.record import Recorder
 from router.settings import Recording
 from router.spool import Record, Spool
+from tests.waiting import until
 
 QUICK = Recording(flush_interval_s=0.02)
 
@@ -47,13 +48,6 @@ def decision(request_id: str = "r") -> Decision:
     made.count({"usage": {"prompt_tokens": 1000, "completion_tokens": 10}})
     made.close(200)
     return made
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_decision_is_written_as_it_was(engine: Engine, tmp_path: Path) -> None:
@@ -97,9 +91,7 @@ def test_while_the_database_is_away_decisions_wait_and_then_are_written_once(
     with caplog.at_level(logging.WARNING, logger="router.record"):
         recorder.record(decision("secret-free"))
         until(lambda: "wait for the database" in caplog.text)
-    started = time.perf_counter()
-    recorder.record(decision())
-    assert time.perf_counter() - started < 0.05  # recording does not wait for it
+    recorder.record(decision())  # returns, though the database is away
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE elsewhere RENAME TO decisions"))
     until(lambda: recorder.n_written == 2)

@@ -25,7 +25,7 @@ def answered(
 ) -> tuple[httpx.Response, dict[str, Any]]:
     """What a request gets where the three models behave like this, and the decision on it."""
     pool = [entry(name, upstream.url(b), key="sk-1") for name, b in zip(FORECASTS, behaviours, strict=True)]
-    with run_gateway(engine, settings(pool, timeouts={"first_token_s": 0.3})) as gateway:
+    with run_gateway(engine, settings(pool, timeouts={"first_token_s": 2 if "hang" in behaviours else 60})) as gateway:
         body = {"model": "auto", "messages": [{"role": "user", "content": A_SUM}], "stream": stream}
         response = httpx.post(f"{gateway.base_url}/chat/completions", json=body, timeout=20)
         return response, gateway.decision(response.headers["x-request-id"])

@@ -21,6 +21,7 @@ from router.decision import Decision, Option
 from router.pool import PoolEntry
 from tests.serving import A_SUM, Gateway, entry, planted_engine, run_gateway, settings
 from tests.upstreams import USAGE, Upstream
+from tests.waiting import until
 
 FORECASTS = {"good": (0.9, 0.9)}
 
@@ -73,7 +74,7 @@ def test_each_event_is_a_flush_of_its_own(gateway: Gateway) -> None:
         size, _, rest = transfer.partition(b"\r\n")
         pieces.append(rest[: int(size, 16)])
         transfer = rest[int(size, 16) + 2 :]
-    *events, end = pieces
+    *events, end = [piece for piece in pieces if not piece.startswith(b":")]  # a slow machine is silent in between
     assert end == b""
     assert all(event.startswith(b"data: ") and event.count(b"\n\n") == 1 for event in events)
 
@@ -176,12 +177,8 @@ def test_feedback_on_an_answer_that_is_on_its_way_is_kept(gateway: Gateway) -> N
     assert (early.status_code, early.json()["status"]) == (202, "accepted")
     assert early.json()["not_learned"].startswith("its answer is still on its way")
     gateway.decision(answer.headers["x-request-id"])
-    deadline = time.monotonic() + 10
-    again = httpx.post(url, json={"decision_id": decision_id, "correct": True}, timeout=20)
-    while again.json()["status"] == "accepted" and time.monotonic() < deadline:
-        time.sleep(0.05)
-        again = httpx.post(url, json={"decision_id": decision_id, "correct": True}, timeout=20)
-    assert again.json()["status"] == "repeated"
+    said = {"decision_id": decision_id, "correct": True}
+    until(lambda: httpx.post(url, json=said, timeout=20).json()["status"] == "repeated")
 
 
 def test_who_answered_late_is_counted_all_the_same(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
@@ -196,9 +193,7 @@ def test_who_answered_late_is_counted_all_the_same(gateway: Gateway, caplog: pyt
     with caplog.at_level(logging.INFO, "router.access"):
         for n, model in enumerate(("stream-thinks", "late-500"), start=1):
             blocks(gateway, model)
-            deadline = time.monotonic() + 10
-            while len(levels()) < n and time.monotonic() < deadline:  # a line comes after the answer
-                time.sleep(0.01)
+            until(lambda n=n: len(levels()) >= n)  # type: ignore[misc]  # a line comes after the answer
     assert counted() == before + 1
     assert levels() == ["INFO", "WARNING"]
 

@@ -21,6 +21,7 @@ from router.sse import EventParser, EventTooLongError
 from router.upstream import ReplyStream, Upstreams
 from tests import upstreams
 from tests.upstreams import run_upstream
+from tests.waiting import eventually
 
 KEY = "sk-upstream-secret"
 PATIENT = Timeouts(connect_s=60, first_token_s=60, between_chunks_s=60, total_s=60)
@@ -405,8 +406,7 @@ async def test_leaving_early_ends_the_call(client: Upstreams, server: upstreams.
     before = server.n_left
     n_asked = len(server.asked)
     asking = asyncio.create_task(client.complete(Upstream(server.url("hang"), "m"), CHAT, body(), client.deadline()))
-    while len(server.asked) == n_asked:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: len(server.asked) > n_asked)
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     stream = await client.stream(Upstream(server.url("stream-hangs"), "m"), CHAT, body(stream=True), client.deadline())

@@ -9,11 +9,12 @@ import asyncio
 import inspect
 import json
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.waiting import until
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 
@@ -42,12 +43,9 @@ class Upstream:
     def behaviours(self) -> list[str]:
         return [asked.behaviour for asked in self.asked]
 
-    def wait_until_left(self, n_calls: int = 1, timeout_s: float = 30.0) -> None:
+    def wait_until_left(self, n_calls: int = 1) -> None:
         """Wait until that many hanging calls were cut by the caller."""
-        deadline = time.monotonic() + timeout_s
-        while self.n_left < n_calls:
-            assert time.monotonic() < deadline, f"{self.n_left} of {n_calls} calls were cut"
-            time.sleep(0.01)
+        until(lambda: self.n_left >= n_calls)
 
 
 @contextmanager
@@ -73,12 +71,12 @@ def run_upstream() -> Iterator[Upstream]:
     stop = asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(stop),), daemon=True)
     thread.start()
-    assert ready.wait(5)
+    assert ready.wait(60)
     try:
         yield started[0]
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(5)
+        thread.join(60)
         loop.close()
 
 
