@@ -19,7 +19,7 @@ class Keys:
         named = [(key.name, key.key) for key in settings.keys]
         if settings.master_key is not None:
             named.append((MASTER, settings.master_key))
-        self._name_of = {_digest(key.get_secret_value()): name for name, key in named}
+        self._name_of = {_digest(key.get_secret_value().encode()): name for name, key in named}
 
     def identify(self, authorization: str | None) -> str:
         """The name of the key in an Authorization header; InvalidApiKeyError where it is none of ours."""
@@ -28,11 +28,11 @@ class Keys:
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise InvalidApiKeyError("no API key; send it as `Authorization: Bearer KEY`")
-        name = self._name_of.get(_digest(key.strip()))
+        name = self._name_of.get(_digest(key.strip().encode("latin-1", "replace")))  # the bytes that came
         if name is None:
             raise InvalidApiKeyError("this API key is not one of this router's")
         return name
 
 
-def _digest(key: str) -> bytes:
-    return sha256(key.encode("utf-8", "surrogatepass")).digest()
+def _digest(key: bytes) -> bytes:
+    return sha256(key).digest()

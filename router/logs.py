@@ -24,7 +24,6 @@ BLOT = "***"
 WRITE_EVERY_S = 0.1
 FLUSH_S = 2.0
 MOST_WAITING = 10_000  # lines
-TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class JsonFormatter(logging.Formatter):
@@ -53,6 +52,20 @@ class JsonFormatter(logging.Formatter):
         if second != latest[0]:
             latest = self._latest = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         return f"{latest[1]}.{milliseconds:03d}+00:00"
+
+
+class TextFormatter(logging.Formatter):
+    """Writes a record as a line for humans, with its fields behind the message."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the library's name
+        fields: dict[str, object] = {**getattr(record, "fields", {})}
+        if (request_id := REQUEST_ID.get()) is not None:
+            fields = {"request_id": request_id, **fields}
+        said = "".join(f" {name}={value}" for name, value in fields.items() if value is not None)
+        return f"{super().formatMessage(record)}{said}"
 
 
 class Secrets:
@@ -158,7 +171,7 @@ class Together(logging.Handler):
 def configure_logs(logs: Logs, secrets: Secrets) -> None:
     """Send every log of this process to stderr in the configured format."""
     handler = Together(sys.stderr)
-    handler.setFormatter(Blotting(JsonFormatter() if logs.format == "json" else logging.Formatter(TEXT), secrets))
+    handler.setFormatter(Blotting(JsonFormatter() if logs.format == "json" else TextFormatter(), secrets))
     # what no line says need not be found out for each: the caller's place, the thread, the process, the task
     logging._srcfile = None  # as the logging cookbook has it
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False

@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from data.model_names import AUTO, shown_url, url_fault
 from router.breaker import BreakerRules
@@ -25,11 +34,26 @@ from router.policy import Abstain, Policy, PolicyName
 
 DEFAULT_PATH = Path("config.yaml")
 SECRET_KEYS = frozenset({"master_key", "key", "api_key"})
-WRONG_SHAPE = frozenset({"missing", "model_type", "tuple_type"})
+WRONG_SHAPE = {
+    "missing": "it is missing",
+    "tuple_type": "it should be a list",
+    "model_type": "it should hold keys, each with a value",
+    "dict_type": "it should hold keys, each with a value",
+}
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=1e6)]  # twelve days: nobody waits longer, and timers take no infinity
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Secret = Annotated[SecretStr, Field(min_length=1)]
+
+
+def _stripped(secret: SecretStr) -> SecretStr:
+    """A secret without what files and shells leave around it."""
+    found = secret.get_secret_value().strip()
+    if not found:
+        raise ValueError("it is blank; leave it out where there is none")
+    return SecretStr(found)
+
+
+Secret = Annotated[SecretStr, AfterValidator(_stripped)]
 
 
 def _without_credentials(url: str) -> str:
@@ -39,9 +63,17 @@ def _without_credentials(url: str) -> str:
 
 
 class Section(BaseModel):
-    """A part of config.yaml: unknown keys are mistakes."""
+    """A part of config.yaml: unknown keys are mistakes, and a key with nothing behind it is as one left out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, content: object) -> object:
+        if not isinstance(content, dict):
+            return content
+        known = {name for key, field in cls.model_fields.items() for name in (key, field.alias)}
+        return {key: value for key, value in content.items() if value is not None or key not in known}
 
 
 class Server(Section):
@@ -168,6 +200,11 @@ class Breaker(Section):
         return BreakerRules(**self.model_dump())
 
 
+def _as_written(word: object) -> object:
+    """YAML takes the word `off` for a false."""
+    return "off" if word is False else word
+
+
 class Recording(Section):
     """How decisions reach SQL: every flush interval from memory to disk, and from there to the database.
 
@@ -178,7 +215,7 @@ class Recording(Section):
     flush_interval_s: Seconds = 0.5
     queue_size: int = Field(20_000, gt=0)
     max_spool_bytes: int = Field(4 * 1024**3, gt=0)
-    prompts: Literal["off", "hashed", "full"] = "off"
+    prompts: Annotated[Literal["off", "hashed", "full"], BeforeValidator(_as_written)] = "off"
 
 
 class EncoderSection(Section):
@@ -387,7 +424,7 @@ def complaint(loc: tuple[int | str, ...], kind: str, details: Mapping[str, objec
         near = difflib.get_close_matches(str(last), valid, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"valid keys: {', '.join(valid)}"
         return f"unknown key `{last}` {'in `' + place + '`' if place else 'at the top level'}; {hint}"
-    message = str(details["msg"]).removeprefix("Value error, ")
+    message = WRONG_SHAPE.get(kind) or str(details["msg"]).removeprefix("Value error, ")
     if not loc:
         return message
     value = details["input"]  # a secret may stand in whatever has the wrong shape

@@ -43,6 +43,28 @@ champion_poll_s: 0.5
 """
 
 
+def test_an_empty_section_is_as_one_left_out_and_off_is_a_word(tmp_path: Path) -> None:
+    text = "pool:\nserver:\nkeys:\npolicy:\n  default_model:\nrecording: {prompts: off}\n"
+    settings = load_settings(write(tmp_path, text), {})
+    assert settings == Settings()
+    assert settings.recording.prompts == "off"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("pool: 3", "`pool`: it should be a list"),
+        ("server: 4", "`server`: it should hold keys, each with a value"),
+        ("pool: [{name: }]", "`pool.0.name`: it is missing"),
+        ('master_key: "  "', "`master_key`: it is blank"),
+        ("timeouts: {connect_s: .inf}", "`timeouts.connect_s`: Input should be less than or equal to 1000000"),
+        ("champion_poll_s: .nan", "`champion_poll_s`: Input should be less than or equal to 1000000"),
+    ],
+)
+def test_what_has_the_wrong_shape_is_told_in_plain_words(tmp_path: Path, text: str, says: str) -> None:
+    assert says in refusal(tmp_path, text)
+
+
 def test_a_full_file_is_read_with_its_secrets_from_the_environment(tmp_path: Path) -> None:
     settings = load_settings(write(tmp_path, FULL), {"MASTER": "m", "LARGE_KEY": "sk-1"})
     assert settings.server.port == 8080
