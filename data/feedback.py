@@ -22,7 +22,7 @@ from data.tables import Decision, Feedback, Model, ModelAlias, Outcome, Question
 SOURCE = "feedback"
 RIGHT_FROM = 0.5  # a score of this much counts as correct
 NO_ANSWER = "no model answered it"
-NO_PROMPT = "prompts are not recorded (`recording.prompts: off`), so its question is unknown"
+NO_PROMPT = "its prompt is not recorded (`recording.prompts: off`) or had no text, so its question is unknown"
 NO_QUESTION = "prompts are recorded hashed, and no question of the logs has this one's digest"
 
 Status = Literal["new", "repeated", "conflicting", "unknown"]
@@ -65,9 +65,8 @@ def add_feedback(engine: Engine, feedback: NewFeedback) -> Received:
             return stored
         question_id = _question_id(connection, decision)
         model_id = None if decision.answered_by is None else _model_id(connection, decision)
-    if decision.answered_by is not None and question_id is None and decision.prompt is not None:
-        sha256 = decision.prompt_sha256
-        new = NewQuestion(f"{SOURCE}:{sha256[:16]}", decision.prompt, benchmark=SOURCE)
+    if decision.answered_by is not None and question_id is None and decision.prompt:
+        new = NewQuestion(f"{SOURCE}:{decision.prompt_sha256[:16]}", decision.prompt, benchmark=SOURCE)
         question_id = add_questions(engine, [new])[0].id
     if question_id is not None and model_id is None:
         model_id = ensure_models(engine, [decision.answered_by])[decision.answered_by].id

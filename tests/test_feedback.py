@@ -186,6 +186,14 @@ def test_without_prompts_the_answer_says_that_nothing_is_learned(gateway: Callab
     assert (answer["status"], answer["learned"], answer["not_learned"]) == ("recorded", False, NO_PROMPT)
 
 
+@pytest.mark.parametrize("prompts", ["off", "hashed", "full"])
+def test_from_a_request_without_text_nothing_is_learned(gateway: Callable[..., Gateway], prompts: str) -> None:
+    running = gateway(prompts=prompts)
+    answer = say(running, decision_id=decide(running, ""), correct=True)
+    assert answer.status_code == 200
+    assert (answer.json()["learned"], answer.json()["not_learned"]) == (False, NO_PROMPT)
+
+
 def test_feedback_needs_a_key_and_a_decision_that_there_is(gateway: Callable[..., Gateway]) -> None:
     running = gateway()
     body = {"decision_id": "no-such-decision", "correct": True}
