@@ -43,6 +43,7 @@ EMPTY_TEXT = "no user text to encode"
 UNKNOWN_TEXT = "nothing of the text is known from the logs"
 LATE = "no forecast in time"
 ENCODER_FAILED = "the encoder failed"
+UNTRAINED = "nothing was trained and promoted yet"
 PASSING = frozenset({LATE, ENCODER_FAILED})  # doubts that another time would not repeat
 NOT_ASKED_FOR = "not among the candidates asked for"
 DEFERRED = "its upstream keeps failing: asked after all others"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+from router.joined_head import JoinedHeadProtocol
 from router.listener import bind
 
 _START_TIMEOUT_S = 30.0
@@ -19,7 +20,13 @@ def serve_in_thread(app: ASGIApp, port: int = 0, option: str = "--port") -> Iter
     """Yield the app's URL, without a path; port 0 is any free one. ConfigError where the port is taken."""
     with bind("127.0.0.1", port, option) as listener:
         config = uvicorn.Config(
-            app, log_config=None, log_level="warning", access_log=False, timeout_graceful_shutdown=5
+            app,
+            http=JoinedHeadProtocol,
+            ws="none",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=5,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), name="loopback", daemon=True)

@@ -11,8 +11,7 @@ from data import fast_json
 from router.chunks import Chunk
 from router.endpoints import Endpoint
 from router.request import PromptRequest
-from router.sse import encode
-from router.upstream import DONE
+from router.sse import DONE, encode
 
 
 class Relay(Protocol):
@@ -63,7 +62,7 @@ class ChoiceRelay:
         if not self._usage_always and "usage" in chunk:
             usage = chunk["usage"]
             self._usage = usage or self._usage
-            if usage and chunk.get("choices") == []:
+            if usage and not chunk.get("choices"):
                 return None  # it comes once, at the end
             if self._wants_usage:
                 chunk["usage"] = None

@@ -13,7 +13,17 @@ from typing import NamedTuple
 
 from router.asking import CLIENT_FAULT, Asker
 from router.champion import ChampionWatch
-from router.choice import ENCODER_FAILED, bounded, choose, explain, forecast, named_entry, unsaid
+from router.choice import (
+    ENCODER_FAILED,
+    UNTRAINED,
+    Forecast,
+    bounded,
+    choose,
+    explain,
+    forecast,
+    named_entry,
+    unsaid,
+)
 from router.chunks import n_choices
 from router.decision import CLIENT_CLOSED, Decision, Option
 from router.eligibility import eligible
@@ -22,13 +32,14 @@ from router.errors import (
     InternalError,
     InvalidRequestError,
     NoArtifactError,
+    NoRoutableModelError,
     UpstreamError,
     UpstreamsFailedError,
 )
 from router.evidence_index import EvidenceIndex
 from router.forecasting import Forecasting
 from router.observed import Observed
-from router.pool import AUTO
+from router.pool import AUTO, Pool
 from router.record import Recorder
 from router.relay import relay_for
 from router.reply import Reply
@@ -76,19 +87,29 @@ class AnswerStream:
         self._recorder = recorder
         self._observed = observed
 
+    @property
+    def deadline(self) -> float:
+        """When the upstream must have said all, on the loop's clock."""
+        return self._stream.deadline
+
     async def events(self) -> AsyncGenerator[bytes]:
         """Each chunk as its endpoint writes it, then the end; or one error object where the upstream broke off."""
         relay, decision = self._relay, self.decision
+        took_s, since = decision.attempts[-1].latency_s, perf_counter()
         try:
             async for chunk in self._stream:
+                took_s += perf_counter() - since  # the upstream's time alone: the client may read slowly
                 if chunk is None:
                     yield COMMENT
-                    continue
-                decision.count(chunk)
-                if (event := relay.event(chunk)) is not None:
-                    yield event
+                else:
+                    decision.count(chunk)
+                    if (event := relay.event(chunk)) is not None:
+                        yield event
+                since = perf_counter()
+            took_s += perf_counter() - since
         except UpstreamError as failure:
-            self._observed.breakers.failed(self._upstream, asked_at=decision.asked_at)
+            if failure.code != "total_timeout":  # else it was at work, and may have begun late for others' sake
+                self._observed.breakers.failed(self._upstream, asked_at=decision.asked_at)
             decision.fail(failure)
             decision.close(200, f"stream_{failure.code}")
             error = {"message": f"the upstream broke off: {failure}", "type": "upstream_error", "param": None}
@@ -100,7 +121,7 @@ class AnswerStream:
             yield relay.failure({**error, "code": "internal_error"})
         else:
             decision.close(200)
-            self._observed.latencies.add(self._upstream, decision.latency_s)
+            self._observed.latencies.add(self._upstream, took_s)
             if end := relay.end():
                 yield end
 
@@ -110,6 +131,10 @@ class AnswerStream:
             return b""
         self.decision.close(200, f"stream_{SHUTTING_DOWN}")
         return self._relay.failure(SHUTS_DOWN)
+
+    def stall(self) -> None:
+        """Note that the client did not take its answer."""
+        self.decision.close(200, "stream_client_stalled")
 
     async def aclose(self) -> None:
         """End the upstream's call and record how it went; without an end, it was the client who left."""
@@ -180,6 +205,7 @@ class Service:
 
     def give_up(self, decision: Decision, *, client_left: bool = True) -> None:
         """Record that a decision was not answered to its end: its client left, or else the router shuts down."""
+        decision.measure()
         if client_left:
             decision.close(CLIENT_CLOSED_STATUS, CLIENT_CLOSED)
         else:
@@ -217,21 +243,29 @@ class Service:
             message = f"{request.endpoint.path} is not routed: vectors of two models cannot be compared; name a model"
             raise InvalidRequestError(message, param="model")
         if current.artifact is None:
-            raise NoArtifactError(self.watch.missing)
-        entries, reasons = eligible(current.pool, request, self.observed)
-        seen = await self._forecasting.forecast(current.artifact, request.text)
-        decision = choose(request, request_id, current.pool, entries, reasons, seen, self.observed)
-        decision.artifact_id, decision.started = current.artifact.id, started
+            decision = self._decide_untrained(request, request_id, current.pool)
+        else:
+            entries, reasons = eligible(current.pool, request, self.observed)
+            seen = await self._forecasting.forecast(current.artifact, request.text)
+            decision = choose(request, request_id, current.pool, entries, reasons, seen, self.observed)
+            decision.artifact_id = current.artifact.id
+        decision.started = started
         decision.prompt, decision.route_s = request.text, perf_counter() - started
         return decision
+
+    def _decide_untrained(self, request: PromptRequest, request_id: str, pool: Pool) -> Decision:
+        """Choose where there is no artifact: a model that is asked for outright; NoArtifactError where none is."""
+        try:
+            entries, reasons = eligible(pool, request, self.observed)
+            return choose(request, request_id, pool, entries, reasons, Forecast([], UNTRAINED), self.observed)
+        except NoRoutableModelError:
+            raise NoArtifactError(self.watch.missing) from None
 
     async def explain(self, request: PromptRequest, request_id: str) -> dict[str, object]:
         """Say what would be chosen and why, without asking any model; nothing is recorded."""
         current = self.watch.current
-        if request.model != AUTO:
+        if request.model != AUTO or current.artifact is None:
             return (await self.decide(request, request_id)).explain()
-        if current.artifact is None:
-            raise NoArtifactError(self.watch.missing)
         explained = await self._forecasting.run(
             explain, request, request_id, current.artifact, current.pool, self.observed
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 LINE_END = re.compile(rb"\r\n|\n|\r")
 # atomic groups: a CRLF is one line end, never a CR and an LF
 EVENT_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+DONE = b"[DONE]"
 COMMENT = b": the upstream is still there\n\n"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -24,6 +25,11 @@ class Event:
 
     data: bytes | None
     is_error: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it says that a stream of chunks is over."""
+        return self.data is not None and self.data.strip() == DONE
 
 
 class EventTooLongError(ValueError):

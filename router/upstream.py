@@ -31,7 +31,6 @@ from router.until import until
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
 
-DONE = b"[DONE]"
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
 DRAIN_S = 0.05
@@ -89,7 +88,7 @@ class ReplyStream:
         with failures(self._upstream):
             while True:
                 event = await self._event(due)
-                if event is None or event.data == DONE:
+                if event is None or event.is_done:
                     raise UpstreamError("empty", "its stream held nothing", status=200)
                 if event.data is None:
                     continue
@@ -99,6 +98,11 @@ class ReplyStream:
                     return
                 if len(self._held) > MAX_HELD:
                     raise UpstreamError("empty", f"{MAX_HELD} chunks of its stream held nothing", status=200)
+
+    @property
+    def deadline(self) -> float:
+        """When it must have ended, on the loop's clock."""
+        return self._deadline
 
     def hold(self, chunks: Sequence[Chunk]) -> None:
         """Be the stream of an answer that came whole."""
@@ -126,7 +130,7 @@ class ReplyStream:
                     event = await self._event(due)
                 if event is not None and event.data is None:
                     return None
-                if event is not None and event.data != DONE:
+                if event is not None and not event.is_done:
                     chunk = self._read(event)
                     self._course.note(chunk)
                     return chunk
@@ -196,6 +200,11 @@ class Upstreams:
     async def __aexit__(self, *_: object) -> None:
         assert self._session is not None
         await self._session.close()
+
+    @property
+    def first_token_s(self) -> float:
+        """How long an upstream may take to begin an answer."""
+        return self._timeouts.first_token_s
 
     def now(self) -> float:
         """The time on the clock of deadlines."""

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from data.database import ready_engine
 from data.store import set_model
+from router.replay import replay
 from tests.serving import A_POEM, A_SUM, Gateway, entry, planted_engine, run_gateway, settings
 from tests.upstreams import Upstream
 
@@ -116,6 +117,24 @@ def test_without_an_artifact_it_is_503_with_what_to_run(tmp_path: Path) -> None:
     engine.dispose()
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_artifact")
     assert "embedrouter train" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["quality", "fixed"])
+def test_without_an_artifact_who_is_asked_for_outright_answers(tmp_path: Path, upstream: Upstream, name: str) -> None:
+    engine = ready_engine(f"sqlite:///{tmp_path}/empty.db")
+    pool = [entry("someone", upstream.url("good")), entry("else", upstream.url("good"))]
+    with run_gateway(engine, settings(pool, policy={"name": name, "default_model": "someone"})) as gateway:
+        explained = explain(gateway).json()
+        body = {"model": "auto", "messages": [{"role": "user", "content": A_SUM}]}
+        headers = {"x-embedrouter-debug": "true"}
+        answer = httpx.post(f"{gateway.base_url}/chat/completions", json=body, headers=headers, timeout=20)
+        row = gateway.decision(answer.headers["x-request-id"])
+    engine.dispose()
+    note = "nothing was trained and promoted yet: the default model"
+    assert (explained["model"], explained["note"], explained["artifact"]) == ("someone", note, None)
+    assert (answer.json()["model"], answer.json()["embedrouter"]["note"]) == ("someone", note)
+    assert (row["answered_by"], row["artifact_id"]) == ("someone", None)
+    assert replay(row).same
 
 
 def test_a_limit_on_errors_that_nothing_keeps_is_told_as_such(gateway: Gateway, upstream: Upstream) -> None:

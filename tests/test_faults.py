@@ -42,6 +42,7 @@ SOUND |= {
     "late-500",
     "stream-filtered",
     "stream-typeless",
+    "flood",
 }  # or tried in other tests
 FAULTS = sorted(BEHAVIOURS.keys() - SOUND)
 

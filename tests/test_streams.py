@@ -112,6 +112,7 @@ def test_tool_calls_come_piece_by_piece_as_they_were(gateway: Gateway) -> None:
 def test_odd_but_legal_events_come_out_plain(gateway: Gateway) -> None:
     found = blocks(gateway, "stream-odd")
     assert chunks(found)[0]["choices"][0]["delta"]["content"] == "naïve 中文"
+    assert all(chunk["choices"] for chunk in chunks(found))  # usage that came without any was not asked for
     assert all(block.startswith(("data: ", ":")) and "\n" not in block and "\r" not in block for block in found)
 
 
@@ -239,6 +240,30 @@ def test_a_stream_that_outlasts_the_server_ends_in_one_error_and_is_no_clients_d
         assert [json.loads(line)["error"]["code"] for line in lines] == ["shutting_down"]
         (row,) = decisions(engine)
     assert (row["status"], row["error"], row["answered_by"]) == (200, "stream_shutting_down", "hangs")
+
+
+def test_a_client_that_does_not_take_its_stream_is_cut_off(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("router.api.answering.STALL_S", 0.3)
+    pool = [entry("floods", upstream.url("flood"))]
+    content = json.dumps(body("floods")).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(content)
+    with (
+        planted_engine(tmp_path, FORECASTS) as engine,
+        run_gateway(engine, settings(pool, timeouts={"total_s": 1})) as gateway,
+        socket.socket() as connection,
+    ):
+        host, port = gateway.url.removeprefix("http://").split(":")
+        n_left = upstream.n_left
+        connection.connect((host, int(port)))
+        connection.sendall(head + content)
+        (row,) = gateway.decisions()
+        upstream.wait_until_left(n_left + 1)
+        until(lambda: gateway.app.state.metrics.n_in_flight == 0)
+    assert (row["status"], row["error"], row["answered_by"]) == (200, "stream_client_stalled", "floods")
+    assert [attempt["error"] for attempt in row["attempts"]] == [None]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_a_router_that_shuts_down_says_so_to_who_waits_for_the_first_word(

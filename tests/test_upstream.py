@@ -248,7 +248,7 @@ async def test_a_stream_comes_chunk_by_chunk(client: Upstreams, server: upstream
 
 
 async def test_odd_but_legal_events_are_understood(client: Upstreams, server: upstreams.Upstream) -> None:
-    first, comment, last = await chunks_of(client, server.url("stream-odd"))
+    first, comment, last, _ = await chunks_of(client, server.url("stream-odd"))
     assert content(first) == "naïve 中文"
     assert comment is None
     assert last is not None

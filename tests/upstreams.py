@@ -505,6 +505,16 @@ def late(code: int) -> Callable[[Talk], Awaitable[None]]:
     return refuse
 
 
+async def _flood(talk: Talk) -> None:
+    """Say more than anyone takes, without an end."""
+    talk.start_stream()
+    try:
+        while True:
+            await talk.event(content="more " * 10_000)
+    finally:
+        talk.upstream.n_left += 1
+
+
 async def _slow(talk: Talk) -> None:
     await asyncio.sleep(0.3)
     await _good(talk)
@@ -712,7 +722,8 @@ async def _stream_odd(talk: Talk) -> None:
     await talk.piece(whole[cut:] + b"\r")
     await talk.piece(b"\n\r\n: keep-alive\n\n")
     await talk.piece(b'data: {"id": "x",\rdata: "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\r\r')
-    await talk.piece(b"data:[DONE]\n\n")
+    await talk.piece(b'data: {"id": "x", "usage": {"prompt_tokens": 10, "completion_tokens": 5}}\n\n')
+    await talk.piece(b"data:[DONE] \n\n")
     await talk.piece(b"")
 
 

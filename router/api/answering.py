@@ -12,6 +12,7 @@ from router.api.wire import Json, headers_of, latin1, prompt_request, service_of
 from router.decision import Decision
 from router.endpoints import Endpoint
 from router.errors import ApiError, InternalError
+from router.joined_head import ABORT
 from router.relay import broken_off
 from router.request import PromptRequest
 from router.service import CLIENT_CLOSED_STATUS, SHUT_DOWN_STATUS, SHUTS_DOWN, Answer, AnswerStream, Service
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 DEBUG = "x-embedrouter-debug"
 GRACE_S = 0.1
+STALL_S = 5.0  # beyond the time that its upstream has, in which a client may take the rest of a stream
 EXPLAIN_S = 5.0  # an answer that is there waits no longer for its explanation
 EVENT_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 EVENT_STREAM += [(b"x-accel-buffering", b"no")]
@@ -106,7 +108,7 @@ class EventStream(Response):
             with leaving_cancels(receive):
                 answered = await self._answer(scope)
                 if isinstance(answered, AnswerStream):
-                    await self._send(answered, events)
+                    await self._send(answered, events, scope)
                 elif self.began:
                     await events.end(broken_off(self._request.endpoint, answered.body))
                 else:
@@ -150,13 +152,23 @@ class EventStream(Response):
             scope["state"] |= {"error": error.code, "status": error.status}
             return Answer(error.status, error.body(), {}, self._decision)
 
-    async def _send(self, stream: AnswerStream, events: "Events") -> None:
-        if self._debug:  # in a comment, which every client skips
-            comment = json.dumps(await explained(self._service, self._decision), separators=(",", ":"))
-            await events.send(f": embedrouter {comment}\n\n".encode())
-        async for event in stream.events():
-            await events.send(event)
-        await events.end()
+    async def _send(self, stream: AnswerStream, events: "Events", scope: Scope) -> None:
+        """Send all events; ClientLeftError where the client does not take them, whose connection is cut then."""
+        loop = asyncio.get_running_loop()
+        try:
+            with until(loop, stream.deadline + STALL_S):
+                if self._debug:  # in a comment, which every client skips
+                    comment = json.dumps(await explained(self._service, self._decision), separators=(",", ":"))
+                    await events.send(f": embedrouter {comment}\n\n".encode())
+                async for event in stream.events():
+                    await events.send(event)
+                await events.end()
+        except TimeoutError:
+            stream.stall()
+            if (abort := scope.get("extensions", {}).get(ABORT)) is not None:
+                abort["call"]()
+                await asyncio.sleep(0)  # the server learns of it when the loop has turned
+            raise ClientLeftError from None
 
 
 class Events:
