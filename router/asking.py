@@ -49,11 +49,15 @@ class Asker:
         """Ask until one answers; an error Reply is what the client should see, UpstreamsFailedError that none did."""
         deadline = self._upstreams.deadline()
         tried = Tried([], [])
-        for option in decision.options:
+        options = list(decision.options)
+        for place, option in enumerate(options):
             entry = option.entry
+            if place < len(decision.options) - 1 and self._fails_by_now(decision, entry):
+                options.append(option)
+                continue
             if tried.window is not None and entry.context_window is not None and entry.context_window <= tried.window:
                 continue
-            if tried.failures and self._upstreams.now() >= deadline:
+            if (tried.failures or tried.refusal) and self._upstreams.now() >= deadline:
                 break
             wait_s = self._observed.breakers.retry_after_s(entry.upstream)
             if wait_s is not None:
@@ -65,6 +69,13 @@ class Asker:
         if tried.refusal is not None and not tried.failures:
             return tried.refusal
         raise UpstreamsFailedError([*self._waits(decision), *tried.failures], decision.attempts)
+
+    def _fails_by_now(self, decision: Decision, entry: PoolEntry) -> bool:
+        """Whether a circuit opened, or its probe went out with another request, since the choice was made."""
+        breakers = self._observed.breakers
+        if not breakers.has_failures or entry.name in decision.failing:
+            return False
+        return breakers.state(entry.upstream) == "open"
 
     def _waits(self, decision: Decision) -> list[UpstreamError]:
         """What those said that were not asked, being out of quota: theirs may be the least wait."""
@@ -79,12 +90,16 @@ class Asker:
         entry, upstream = option.entry, option.entry.upstream
         assert upstream is not None, "only entries with an upstream are candidates"
         breakers = self._observed.breakers
-        asked_at = breakers.ask(upstream, deadline - self._upstreams.now())
+        left_s = deadline - self._upstreams.now()
+        asked_at = breakers.ask(upstream, left_s)
         began = perf_counter()
         try:
             reply = await self._send(entry, upstream, request, deadline)
         except UpstreamError as failure:
-            breakers.failed(upstream, failure.retry_after_s if failure.status == 429 else None, asked_at)
+            if failure.code == "total_timeout" and decision.attempts and left_s < self._upstreams.first_token_s:
+                breakers.abandoned(upstream)  # those before it took the time that it should have had
+            else:
+                breakers.failed(upstream, failure.retry_after_s if failure.status == 429 else None, asked_at)
             decision.attempts.append(Attempt(entry.name, failure.status, failure.code, perf_counter() - began))
             tried.failures.append(failure)
             return None

@@ -1,7 +1,8 @@
 """A circuit breaker for each upstream: one that keeps failing is not asked for a while.
 
-Closed: asked. Open: not asked until its time is over. Half open: asked once, by one request; if that is answered the
-circuit closes, if not it opens again for twice as long (Nygard, Release It!, 2007). A 429 with a Retry-After opens it
+Closed: asked. Open: not asked until its time is over. Half open: asked once, by one request that has
+others to ask; if that is answered the circuit closes, if not it opens again for twice as long (Nygard, Release It!,
+2007). A 429 with a Retry-After opens it
 for exactly as long as it says. Plain bookkeeping on a clock that is given: no waiting, no I/O.
 """
 

@@ -105,7 +105,8 @@ def over_limits(option: Option, request: PromptRequest, observed: Observed) -> s
         if cost_usd > limits.max_cost_usd:
             return f"about {cost_usd:.6f} USD are more than {limits.max_cost_usd:g}"
     if limits.max_latency_s is not None and upstream is not None:
-        latency_s = observed.latencies.mean_s.get(upstream, option.expected_latency_s)  # what was seen lately, first
+        seen_s = observed.latencies.mean_s(upstream)
+        latency_s = option.expected_latency_s if seen_s is None else seen_s
         if latency_s is not None and latency_s > limits.max_latency_s:
             return f"its answers take about {latency_s:.1f} s, more than {limits.max_latency_s:g}"
     return None

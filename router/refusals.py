@@ -6,6 +6,7 @@ are not sent there again.
 """
 
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Set
 from dataclasses import dataclass
@@ -40,10 +41,11 @@ class _Known(NamedTuple):
 
 
 class Refusals:
-    """What each upstream is known to refuse."""
+    """What each upstream is known to refuse. Explanations read it in threads of their own."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
+        self._lock = threading.Lock()
         self._known: dict[Hashable, OrderedDict[_Known, float]] = {}
 
     @property
@@ -57,22 +59,24 @@ class Refusals:
         if parameter in FIXED and word is None:
             return
         value = None if refusal.any_value or word is not None else _value(body.get(parameter))
-        known = self._known.setdefault(upstream, OrderedDict())
-        known[_Known(parameter, value, word)] = self._clock() + KEPT_S
-        known.move_to_end(_Known(parameter, value, word))
-        if len(known) > MAX_KEPT:
-            known.popitem(last=False)
+        with self._lock:
+            known = self._known.setdefault(upstream, OrderedDict())
+            known[_Known(parameter, value, word)] = self._clock() + KEPT_S
+            known.move_to_end(_Known(parameter, value, word))
+            if len(known) > MAX_KEPT:
+                known.popitem(last=False)
 
     def refused(self, upstream: Hashable, body: Mapping[str, object]) -> str | None:
         """The parameter of a body, or the word in it, that an upstream refused before; none where none is known."""
-        known = self._known.get(upstream)
-        if known is None:
+        if upstream not in self._known:
             return None
-        now = self._clock()
-        for key in [key for key, until in known.items() if until <= now]:
-            del known[key]
+        with self._lock:
+            known, now = self._known[upstream], self._clock()
+            while known and next(iter(known.values())) <= now:  # the oldest stands first
+                known.popitem(last=False)
+            found = tuple(known)
         held: dict[tuple[str, bool], Set[str]] = {}  # each parameter is looked through once, however much is known
-        for parameter, refused, word in known:
+        for parameter, refused, word in found:
             if parameter not in body:
                 continue
             if refused is None and word is None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -9,9 +10,19 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
+from router.asking import Asker
+from router.breaker import BreakerRules
 from router.complaints import refusal_in
+from router.decision import Decision, Option
+from router.observed import Latencies, Observed
+from router.policy import Policy
+from router.pool import PoolEntry
+from router.pool import Upstream as Endpoint
 from router.refusals import Refusal, Refusals
 from router.reply import Reply
+from router.request import read_request
+from router.settings import Timeouts
+from router.upstream import Upstreams
 from tests.serving import A_SUM, Gateway, entry, planted_engine, run_gateway, settings
 from tests.upstreams import Upstream
 
@@ -63,6 +74,39 @@ def test_a_refused_parameter_goes_to_the_next_and_is_remembered(serve: Any, upst
     assert ask(gateway).json()["model"] == "first"  # without it, it is as good as before
     named = ask(gateway, model="first", temperature=0.5)
     assert (named.status_code, named.json()["error"]["param"]) == (400, "temperature")
+
+
+def test_who_is_given_less_than_its_time_is_not_blamed_for_it(serve: Any) -> None:
+    gateway = serve("hang", "hang", timeouts={"first_token_s": 0.5, "total_s": 0.8}, breaker={"n_failures": 2})
+    for _ in range(2):
+        assert ask(gateway).status_code == 504
+    observed: Observed = gateway.app.state.service.observed
+    pool = gateway.app.state.service.watch.current.pool
+    first, second = (pool.by_name[name].upstream for name in ("first", "second"))
+    assert (observed.breakers.state(first), observed.breakers.state(second)) == ("open", "closed")
+
+
+def test_a_streams_latency_is_its_own_upstreams_alone(serve: Any) -> None:
+    gateway = serve("late-500", "good")
+    answer = ask(gateway, stream=True)
+    row = gateway.decision(answer.headers["x-request-id"])
+    upstream = gateway.app.state.service.watch.current.pool.by_name["second"].upstream
+    seen_s = gateway.app.state.service.observed.latencies.mean_s(upstream)
+    assert 0 < seen_s < row["latency_s"] - row["attempts"][0]["latency_s"] + 1e-3
+
+
+async def test_who_fails_since_the_choice_was_made_is_asked_after_others(upstream: Upstream) -> None:
+    pool = [PoolEntry(name, upstream=Endpoint(f"{upstream.url('good')}?{name}", name)) for name in FORECASTS]
+    body = json.dumps({"model": "auto", "messages": [{"role": "user", "content": A_SUM}]}).encode()
+    for n_open, answers in ((1, "second"), (3, "third")):
+        decision = Decision("r", None, None, tuple(Option(entry, 0.5, None, 1.0) for entry in pool))
+        observed = Observed()
+        for failing in pool[:n_open]:
+            for _ in range(BreakerRules().n_failures):
+                observed.breakers.failed(failing.upstream)
+        async with Upstreams(Timeouts()) as upstreams:
+            await Asker(upstreams, observed).ask(decision, read_request(body, {}, Policy()))
+        assert [attempt.model for attempt in decision.attempts] == [answers]
 
 
 def test_of_a_refused_value_only_that_value_is_remembered(serve: Any) -> None:
@@ -353,3 +397,30 @@ def test_an_endpoint_that_an_upstream_lacks_is_found_elsewhere_and_remembered(se
     assert tried(gateway, answer) == [("first", "no_endpoint"), ("second", None)]
     assert tried(gateway, ask(gateway, path="/responses", input=A_SUM)) == [("second", None)]
     assert ask(gateway).json()["model"] == "first"
+
+
+def test_what_is_known_can_be_read_while_it_grows() -> None:
+    known = Refusals()
+    body = {"messages": [{"role": "user", "content": "x"}] * 1_000, "temperature": 0.5}
+
+    def reads() -> set[str | None]:
+        return {known.refused("u", body) for _ in range(300)}
+
+    with ThreadPoolExecutor() as threads:
+        reading = [threads.submit(reads) for _ in range(2)]
+        for number in range(3_000):
+            known.remember("u", Refusal("messages", any_value=True, word=f"role-{number}"), body)
+        assert [found.result() for found in reading] == [{None}, {None}]
+
+
+def test_a_latency_of_long_ago_says_nothing() -> None:
+    now = [100.0]
+    latencies, endpoint = Latencies(lambda: now[0]), Endpoint("http://h/v1", "m")
+    assert latencies.mean_s(endpoint) is None
+    latencies.add(endpoint, 1.0)
+    latencies.add(endpoint, 2.0)
+    assert latencies.mean_s(endpoint) == pytest.approx(1.2)
+    now[0] += 61
+    assert latencies.mean_s(endpoint) is None
+    latencies.add(endpoint, 3.0)
+    assert latencies.mean_s(endpoint) == 3.0
