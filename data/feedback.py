@@ -133,6 +133,7 @@ def _add_outcome(
         "observation_key": key,
         "label": feedback.label,
         "score": feedback.score,
+        "graded": feedback.correct is None,
         "cost_usd": decision.cost_usd,
         "input_tokens": decision.input_tokens,
         "output_tokens": decision.output_tokens,

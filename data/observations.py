@@ -45,7 +45,8 @@ class ModelRef:
 class Observation:
     """One model on one question, as observed once. None is unknown.
 
-    ordinal: the how-manieth among identical observations of one source, from 0; `Repeats` counts.
+    graded: whether the score alone was stated, and the label is but its rounding; ordinal: the how-manieth among
+    identical observations of one source, from 0; `Repeats` counts.
     """
 
     question: QuestionRef
@@ -57,6 +58,7 @@ class Observation:
     output_tokens: int | None = None
     output_chars: int | None = None
     latency_s: float | None = None
+    graded: bool = False
     ordinal: int = 0
 
     def key(self, source: str) -> str:

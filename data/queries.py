@@ -159,7 +159,7 @@ def read_log(engine: Engine, *, up_to_outcome: int | None = None, after_outcome:
             select(
                 Outcome.question_id.label("question"),
                 Outcome.model_id.label("model"),
-                func.avg(Outcome.label * 1.0).label("label"),
+                func.avg(_outcome()).label("label"),
                 func.count().label("n_observations"),
                 func.avg(_tokens()).label("output_tokens"),
                 func.max(_taken_from_characters()).label("tokens_estimated"),
@@ -176,6 +176,11 @@ def read_log(engine: Engine, *, up_to_outcome: int | None = None, after_outcome:
     cells["model"] = pd.Index(models["id"]).get_indexer(pd.Index(cells["model"]))
     cells = cells[cells["question"] >= 0].reset_index(drop=True)
     return CorrectnessLog(questions, models.drop(columns="id"), cells, int(watermark))
+
+
+def _outcome() -> ColumnElement[float]:
+    """What an outcome says, from 0 to 1: its label, or its score where that alone was stated."""
+    return case((Outcome.graded, Outcome.score), else_=Outcome.label * 1.0)
 
 
 def _tokens() -> ColumnElement[float]:
@@ -331,7 +336,7 @@ def answers_of(engine: Engine, model_name: str, after_outcome: int = 0) -> pd.Da
             Question.id.label("key"),
             Question.prompt,
             Question.split,
-            func.avg(Outcome.label * 1.0).label("label"),
+            func.avg(_outcome()).label("label"),
             func.avg(_tokens()).label("output_tokens"),
             func.max(_taken_from_characters()).label("tokens_estimated"),
         )

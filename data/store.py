@@ -30,7 +30,7 @@ from data.tables import (
     utc_now,
 )
 
-OBSERVED = ("label", "score", "cost_usd", "input_tokens", "output_tokens", "output_chars", "latency_s")
+OBSERVED = ("label", "score", "graded", "cost_usd", "input_tokens", "output_tokens", "output_chars", "latency_s")
 
 
 class ModelFields(TypedDict, total=False):

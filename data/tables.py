@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -153,6 +154,9 @@ class Outcome(Base):
     )
     label: Mapped[int] = mapped_column(SmallInteger)
     score: Mapped[float | None] = mapped_column(Float)
+    graded: Mapped[bool] = mapped_column(
+        default=False, server_default=false(), doc="whether the score alone was stated: the label is but its rounding"
+    )
     cost_usd: Mapped[float | None] = mapped_column(Float)
     input_tokens: Mapped[int | None] = mapped_column(Integer)
     output_tokens: Mapped[int | None] = mapped_column(Integer)

@@ -165,7 +165,7 @@ def test_feedback_right_after_an_answer_is_learned_from(gateway: Callable[..., G
         answer = say(running, decision_id=decide(running, prompt), **more)
         assert (answer.status_code, answer.json()["status"], answer.json()["learned"]) == (200, "recorded", True)
     found = {(o["prompt"], o["model"], o["label"]) for o in outcomes(engine_here)}
-    assert found == {(A_SUM, "calculator", 1.0), (A_POEM, "poet", 0.0)}
+    assert found == {(A_SUM, "calculator", 1.0), (A_POEM, "poet", 0.2)}
 
 
 def test_repeating_is_answered_and_contradicting_refused(gateway: Callable[..., Gateway]) -> None:

@@ -55,6 +55,25 @@ def test_every_file_type_holds_the_same_log(engine: Engine, tmp_path: Path, kind
     assert log.cells["label"].tolist() == [0.0, 1.0, 1.0, 1.0]
 
 
+def test_a_score_without_a_label_is_learned_as_it_is(engine: Engine, tmp_path: Path) -> None:
+    folder = write_long(tmp_path / "graded", GOOD)
+    rows = [
+        ("q1", "small", "", 0.55),
+        ("q1", "small", "", 0.25),
+        ("q1", "large", "", 1.0),
+        ("q2", "small", 1, 0.3),  # a verdict that was stated stands, whatever the score means there
+        ("q3", "large", "", 0.2),
+    ]
+    write_csv(folder / "correctness.csv", ("question_id", "model_name", "label", "score"), rows)
+    assert import_folder(engine, folder).n_new == 5
+    learned = [0.4, 1.0, 1.0, 0.2]
+    assert read_log(engine).cells["label"].tolist() == pytest.approx(learned)
+    assert read_folder(folder).cells["label"].tolist() == pytest.approx(learned)
+    with engine.connect() as connection:
+        stored = connection.execute(select(Outcome.label, Outcome.graded).order_by(Outcome.id)).all()
+    assert stored == [(1, True), (0, True), (1, True), (1, False), (0, True)]
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_the_same_import_twice_changes_nothing(engine: Engine, tmp_path: Path, kind: str) -> None:
     folder = write_long(tmp_path / "tiny", [*GOOD, ("q1", "small", 0), ("q9", "small", 1)], kind=kind)

@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 
 from data.importers.rejects import Rejects
 from data.importers.rows import Table
-from data.importers.values import count_of, label_of, model_name_of, number_of, text_of
+from data.importers.values import count_of, is_stated, label_of, model_name_of, number_of, text_of
 from data.locks import LOGS, sharing
 from data.observations import ModelRef, NewQuestion, Observation, QuestionRef, Recorded, Repeats
 from data.queries import LastIds, last_ids, source_of
@@ -62,7 +62,10 @@ class ImportSummary:
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """One row of a log's outcomes, read and checked, its question and model still as the log calls them."""
+    """One row of a log's outcomes, read and checked, its question and model still as the log calls them.
+
+    graded: whether it states a score alone; the label is then but its rounding.
+    """
 
     question_id: str
     model_name: str
@@ -73,6 +76,12 @@ class Grade:
     output_tokens: int | None = None
     output_chars: int | None = None
     latency_s: float | None = None
+    graded: bool = False
+
+    @property
+    def outcome(self) -> float:
+        """What training learns of it, from 0 to 1."""
+        return self.score if self.graded and self.score is not None else float(self.label)
 
 
 def read_grade(cells: Mapping[str, object], question_column: str, model_column: str) -> Grade:
@@ -89,6 +98,7 @@ def read_grade(cells: Mapping[str, object], question_column: str, model_column: 
         output_tokens=count_of(get("output_tokens"), "output_tokens"),
         output_chars=count_of(get("output_chars"), "output_chars"),
         latency_s=number_of(get("latency_s"), "latency_s"),
+        graded=score is not None and not is_stated(get("label")),
     )
 
 
@@ -202,6 +212,7 @@ class Intake:
             output_tokens=grade.output_tokens,
             output_chars=grade.output_chars,
             latency_s=grade.latency_s,
+            graded=grade.graded,
         )
 
 

@@ -197,12 +197,12 @@ def _read_outcomes(table: Table, questions: dict[str, QuestionRef]) -> Iterator[
 def _aggregate(graded: Iterator[tuple[QuestionRef, Grade]], models: dict[str, ModelFields]) -> pd.DataFrame:
     """One row a cell; a model that models.csv does not list is added to `models`."""
     position = {name: at for at, name in enumerate(models)}
-    rows: list[tuple[int, int, int, float, int]] = []
+    rows: list[tuple[int, int, float, float, int]] = []
     for question, grade in graded:
         if grade.model_name not in position:
             position[grade.model_name] = len(position)
             models[grade.model_name] = {}
-        rows.append((question.id, position[grade.model_name], grade.label, _tokens(grade), _is_estimated(grade)))
+        rows.append((question.id, position[grade.model_name], grade.outcome, _tokens(grade), _is_estimated(grade)))
     columns = {"question": np.int64, "model": np.int64, "label": np.float64, "output_tokens": np.float64}
     columns |= {"tokens_estimated": np.int64}
     seen = pd.DataFrame.from_records(rows, columns=list(columns)).astype(columns)

@@ -61,6 +61,11 @@ def label_of(label: object, score: float | None) -> int:
     return LABELS[text]
 
 
+def is_stated(label: object) -> bool:
+    """Whether a cell says anything of a label."""
+    return label is not None and str(label).strip().lower() not in UNKNOWN
+
+
 def split_of_cell(value: object) -> str | None:
     """Read a split's name; None where the cell is empty."""
     text = "" if value is None else str(value).strip().lower()
