@@ -22,6 +22,7 @@ Singles = NDArray[np.float32]
 PEAK = 1.5  # the kernel of a point with itself
 Z90 = 1.6449  # standard normal deviations that hold 90%
 POOLED: Singles = np.zeros((0, 2), dtype=np.float32)
+UNNOTED: Singles = np.zeros((0, 1), dtype=np.float32)
 AS_USUAL: Singles = np.ones((1, 1), dtype=np.float32)  # a spread: the residual's own
 SURFACE_LIMIT = 4.0  # standard deviations beyond which a surface feature says no more
 
@@ -103,13 +104,11 @@ def _squared_distance(a: Singles, columns: Singles, norms: Singles) -> Singles:
 class _Variances:
     """What does not depend on the prompt in the variances of logits.
 
-    by_prompt: (M,), of which unsure, (M,), comes of not knowing the models; pairs: (2, P), the places of (embedding, 1)
-    that are multiplied with one another; by_pair: (P, M), what each product brings: quadratic forms of symmetric
-    matrices, each pair counted once.
+    by_prompt: (M,); pairs: (2, P), the places of (embedding, 1) that are multiplied with one another; by_pair: (P, M),
+    what each product brings: quadratic forms of symmetric matrices, each pair counted once.
     """
 
     by_prompt: Singles
-    unsure: Singles
     pairs: NDArray[np.intp]
     by_pair: Singles
 
@@ -119,9 +118,10 @@ class _Variances:
         dim = len(residual)
         pairs = np.array(np.triu_indices(dim + 1))  # (2, P), the last of which is 1 * 1
         by_pair = covariance[:, pairs[0], pairs[1]].T * np.where(pairs[0] == pairs[1], 1, 2)[:, None]
-        unsure = np.einsum("mkl,kl->m", covariance[:, :dim, :dim], residual)
-        by_prompt = np.einsum("mk,kl,ml->m", u, residual, u) + unsure
-        return cls(by_prompt, unsure, pairs, np.ascontiguousarray(by_pair, dtype=np.float32))
+        by_prompt = np.einsum("mk,kl,ml->m", u, residual, u) + np.einsum(
+            "mkl,kl->m", covariance[:, :dim, :dim], residual
+        )
+        return cls(by_prompt, pairs, np.ascontiguousarray(by_pair, dtype=np.float32))
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,10 @@ class Scorer:
     model_covariance: of shape (n_models, K+1, K+1), how unsure each model's (embedding, bias) is: little after
     thousands of outcomes, much after fifty;
     slope, offset: P(correct) = sigmoid(slope * logit + offset), fitted on held-out questions (Platt 1999);
+    interval_scale: by what factor intervals are wider or narrower than the process has them, also fitted on those, of
+    which one in a hundred was more novel than familiar;
+    prompts: of shape (n_prompts, K), f(x) of some training questions, as prompts usually are; without rows, as in
+    earlier artifacts, it is their mean;
     own_calibration: of shape (n_models, 2), each model's own slope and offset of what that gives, before the sigmoid;
     without rows, as in earlier artifacts, there is none.
     """
@@ -174,6 +178,9 @@ class Scorer:
     slope: float = 1.0
     offset: float = 0.0
     own_calibration: Singles = field(default_factory=lambda: POOLED)
+    prompts: Singles = field(default_factory=lambda: UNNOTED)
+    interval_scale: float = 1.0
+    familiar: float = 1.0
 
     @property
     def n_models(self) -> int:
@@ -264,8 +271,9 @@ class Scorer:
 
     @cached_property
     def usual(self) -> Floats:
-        """P(correct) of every model on a prompt of which nothing is known, of shape (M,): the mean embedding's."""
-        usual: Floats = self._calibrate(self.logits(self.prior_mean[None]))[0]
+        """P(correct) of every model on a prompt of which nothing is known, of shape (M,): its mean over prompts."""
+        seen = self.prompts if len(self.prompts) else self.prior_mean[None]
+        usual: Floats = self._calibrate(self.logits(seen)).mean(axis=0)
         return usual
 
     def forecast(self, vectors: Singles, surface: Singles) -> "Forecast":
@@ -275,7 +283,9 @@ class Scorer:
         (embedding, spread), novelty = self.embed_points(points, similarity), self.novelty(similarity)
         by_model = self.variance_by_model(embedding)
         signal = np.einsum("mk,kl,ml->m", self.model_embedding, self.signal, self.model_embedding)  # (M,)
-        error = Z90 * np.sqrt(np.maximum(by_model + self._variances.unsure + novelty[:, None] * signal, 0))
+        strange = np.clip((novelty - self.familiar) / max(1 - self.familiar, 1e-6), 0, 1)
+        wider = self.interval_scale + strange * max(1 - self.interval_scale, 0)  # where nothing was measured, as it was
+        error = Z90 * wider[:, None].astype(np.float32) * np.sqrt(np.maximum(by_model + novelty[:, None] * signal, 0))
         scale = np.sqrt(1 + np.float32(np.pi / 8) * (spread * self.variance_by_prompt() + by_model))
         mean = self._mean_logits(embedding)
         low, p, high = (self._calibrate((mean + side * error) / scale) for side in (-1, 0, 1))
@@ -288,19 +298,24 @@ class Scorer:
         p: Floats = 1 / (1 + np.exp(-np.clip(calibrated, -30, 30)))
         return p
 
+    @property
+    def _scalars(self) -> tuple[float, ...]:
+        return self.forest_share, self.slope, self.offset, self.interval_scale, self.familiar
+
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Name every array, for `from_tensors` to bring back to the bit."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.type is Singles}
         features = {f"features.{f.name}": getattr(self.features, f.name) for f in fields(Features)}
         forest = {f"forest.{name}": array for name, array in self.forest.tensors().items()}
-        scalars = {"scalars": np.array([self.forest_share, self.slope, self.offset], dtype=np.float64)}
+        scalars = {"scalars": np.array(self._scalars, dtype=np.float64)}
         joint = own | features | forest | scalars
         return {name: np.ascontiguousarray(array) for name, array in joint.items()}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, NDArray[Any]]) -> Self:
         """Bring a scorer back from its arrays."""
-        forest_share, slope, offset = tensors["scalars"].tolist()
+        forest_share, slope, offset, *later = tensors["scalars"].tolist()
+        interval_scale, familiar = later or (1.0, 1.0)  # earlier artifacts have none
         part = {name: _beginning(tensors, f"{name}.") for name in ("features", "forest")}
         own = {name: array for name, array in tensors.items() if name != "scalars" and "." not in name}
         return cls(
@@ -310,6 +325,8 @@ class Scorer:
             forest_share=forest_share,
             slope=slope,
             offset=offset,
+            interval_scale=interval_scale,
+            familiar=familiar,
         )
 
 

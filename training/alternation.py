@@ -31,6 +31,7 @@ from training.repeats import weigh
 Floats = NDArray[np.float64]
 
 N_DIRECTIONS = 128  # of the text side's posterior that are served, to tell how novel a prompt is
+N_PROMPTS = 1000  # f(x) of so many training questions, or half as many, is kept: as prompts usually are
 FIRST_STEPS, LATER_STEPS = 4, 2  # of Newton's method in a round: later ones start where the one before ended
 
 
@@ -199,6 +200,7 @@ class _State:
             model_embedding=self.models.embedding.astype(np.float32),
             model_bias=self.models.bias.astype(np.float32),
             model_covariance=covariance.astype(np.float32),
+            prompts=self.forecast[:: -(-len(self.forecast) // N_PROMPTS)].astype(np.float32),
         )
 
 

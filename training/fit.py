@@ -76,7 +76,7 @@ def fit_scorer(data: Correctness, vectors: Vectors, seed: int = 0, settings: Fit
         last = _fit_once(log, choice.noise, seed, settings, with_forest=choice.forest_share > 0)
         questions = last.questions
     return Fitted(
-        scorer=choice.close(last.scorer, choice.interval_scale),
+        scorer=choice.close(last.scorer, choice.interval_scale, choice.max_novelty),
         rows=rows,
         questions=questions,
         noise=choice.noise,
@@ -104,7 +104,9 @@ def refit(
         questions = last.questions
     platt = Platt(like.scorer.slope, like.scorer.offset)
     closing = _Closing(like.scorer.forest_share, like.scorer.has_spread, platt, POOLED)
-    return replace(like, scorer=closing.close(last.scorer, like.interval_scale), rows=rows, questions=questions)
+    return replace(
+        like, scorer=closing.close(last.scorer, like.interval_scale, like.max_novelty), rows=rows, questions=questions
+    )
 
 
 def _fit_once(log: Log, noise: float, seed: int, settings: FitSettings, *, with_forest: bool = True) -> Step:
@@ -136,14 +138,15 @@ class _Closing:
         """Calibrate each fold by the labels of the others: a choice by maximum would find what its own flattered."""
         return [cls.fit(mixing, mixing.logits[folds != k], label[folds != k]) for k in np.unique(folds)]
 
-    def close(self, scorer: Scorer, interval_scale: float = 1.0) -> Scorer:
+    def close(self, scorer: Scorer, interval_scale: float = 1.0, familiar: float = 1.0) -> Scorer:
         """Give an uncalibrated scorer what cross-fitting decided."""
         return replace(
             scorer if self.with_spread else scorer.without_spread(),
             slope=self.platt.slope,
             offset=self.platt.offset,
             own_calibration=self.own,
-            signal=np.float32(interval_scale**2) * scorer.signal,
+            interval_scale=interval_scale,
+            familiar=familiar,
             forest_share=self.forest_share,
         )
 
@@ -173,7 +176,7 @@ def _choose(log: Log, groups: Rows, folds: Rows, seed: int, settings: FitSetting
         noise=noise,
         nll_by_noise=nll_by_noise,
         nll_by_forest_share=mixing.nll_by_forest_share,
-        interval_scale=_interval_scale(log, scorers[0], unseen, seed),
+        interval_scale=_interval_scale(log, scorers[0], unseen, folds, seed),
         abstention=calibrate_abstention(unseen.p_correct, log.label, groups, seed),
         max_novelty=float(np.quantile(unseen.novelty, COVERED)),
     )
@@ -306,10 +309,17 @@ def _forecast(log: Log, scorer: Scorer) -> dict[str, Floats]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _interval_scale(log: Log, scorer: Scorer, unseen: Forecast, seed: int) -> float:
-    """By what factor intervals must be wider, so that they hold the shares of right answers among like questions."""
+def _interval_scale(log: Log, scorer: Scorer, unseen: Forecast, folds: Rows, seed: int) -> float:
+    """By what factor intervals must be wider, so that they hold the shares of right answers among like questions.
+
+    Groups are of one fold each: what luck did to a part of a group in one fold has taught those who forecast its rest.
+    """
     points = log.points(scorer.features)
-    return Misses.of(log.label, unseen, like_questions(points, seed=seed)).scale()
+    group, n_groups = np.empty(len(points), dtype=np.int64), 0
+    for k in np.unique(folds):
+        group[folds == k] = n_groups + like_questions(points[folds == k], seed=seed)
+        n_groups = int(group[folds == k].max()) + 1
+    return Misses.of(log.label, unseen, group).scale()
 
 
 def _loss_by_question(logits: Singles, label: NDArray[np.float32]) -> Floats:
