@@ -114,6 +114,27 @@ def test_labels_on_every_item_are_the_accuracy_itself() -> None:
         forecast_accuracy(PRIOR, Posterior(np.zeros((0, DIM)), np.zeros((0, DIM, DIM))), label[:0], OUTLIER)
 
 
+@pytest.mark.parametrize(("is_right", "bound"), [(0.0, 0.05), (1.0, 0.95)])
+def test_a_model_that_is_nothing_like_what_was_expected_is_soon_believed(is_right: float, bound: float) -> None:
+    expected = ModelPosterior(np.array([0.5, 0.5, 3.0 if not is_right else -3.0]), 0.02 * np.eye(DIM + 1))
+    label = np.full(N, is_right, dtype=np.float32)
+    found = forecast_accuracy(expected, items(), first(label, 20), OUTLIER)
+    assert abs(found.accuracy - bound) < 0.05
+    assert found.low <= is_right + 0.02
+    assert found.high >= is_right - 0.02
+    unlabelled = forecast_accuracy(expected, items(), first(label, 0), OUTLIER)
+    assert unlabelled.high - unlabelled.low < 0.15  # few are such
+
+
+def test_a_fact_that_is_the_same_of_all_models_tells_nothing() -> None:
+    fitted = fit_benchmark(np.tile(grid(1), (1, 6)))
+    assert fitted is not None
+    ability = np.full((6, 1), 0.1 + 0.2)
+    ability[3:] = 0.3  # the same but for rounding
+    found = fitted.prior_given(ability, np.array([5.0]))
+    assert np.array_equal(found.covariance, fitted.prior().covariance)
+
+
 def test_the_same_seed_gives_the_same_forecast() -> None:
     label = first(answers(items(), np.zeros(DIM + 1), 6), 30)
     assert forecast_accuracy(PRIOR, items(), label, OUTLIER, 7) == forecast_accuracy(PRIOR, items(), label, OUTLIER, 7)

@@ -24,19 +24,28 @@ N_DRAWS = 400
 N_PROPOSALS = 1000
 PROPOSAL_SPREAD = 1.2  # of the proposals' variance over the approximation's, whose tails are too thin
 N_COMPONENTS = 6
+BROKEN, BROKEN_SHARE = 3.0, 0.01  # how far off, in logits, models are whose answers nobody can read, and how many
 GIVEN_UP = (0.9, 0.95)  # the weight of the labels from which, and up to which, a forecast gives way to their mean
 
 
 @dataclass(frozen=True)
 class Shift:
-    """The prior of one model's shift on one benchmark, in logits: a Student t about 0."""
+    """The prior of one model's shift on one benchmark, in logits: a Student t about 0.
+
+    broken_share: how many models' shifts are of another kind, about 0 with standard deviation BROKEN, as where answers
+    come in a form that nobody reads: a contaminated prior (Tukey 1960).
+    """
 
     scale: float
     dof: float = 4.0
+    broken_share: float = 0.0
 
-    def variances(self) -> Floats:
-        """Equally likely variances whose normals mix to the t, of shape (N_COMPONENTS,)."""
-        return self.scale**2 * unit_variances(self.dof)
+    def components(self) -> tuple[Floats, Floats]:
+        """Variances whose normals mix to it, and how likely each is; both of shape (N_COMPONENTS or one more,)."""
+        variance, share = self.scale**2 * unit_variances(self.dof), np.full(N_COMPONENTS, 1 / N_COMPONENTS)
+        if not self.broken_share:
+            return variance, share
+        return np.append(variance, BROKEN**2), np.append((1 - self.broken_share) * share, self.broken_share)
 
 
 def unit_variances(dof: float) -> Floats:
@@ -128,27 +137,32 @@ def _draw(model: ModelPosterior, items: Posterior, label: Floats, shift: Shift, 
     Without that, few labels of an easy or a hard benchmark would draw forecasts toward one half: the posterior of
     a logit is skewed, its approximation is not.
     """
-    priors = [_widened(model, variance) for variance in shift.variances()]
+    variances, likely = shift.components()
+    priors = [widened(model, variance) for variance in variances]
     if not label.size:
-        n_draws = rng.multinomial(N_DRAWS, np.full(len(priors), 1 / len(priors)))
+        n_draws = rng.multinomial(N_DRAWS, likely)
         return np.vstack([_normal(one, n, rng) for one, n in zip(priors, n_draws, strict=True)])
     found = [fold_in(prior, items, label) for prior in priors]
-    evidence = [_log_joint(one.mean[None], prior, items, label)[0] for prior, one in zip(priors, found, strict=True)]
-    evidence = np.array(evidence) + [np.linalg.slogdet(one.covariance)[1] / 2 for one in found]
+    evidence = [log_joint(one.mean[None], prior, items, label)[0] for prior, one in zip(priors, found, strict=True)]
+    evidence = np.log(likely) + evidence + [np.linalg.slogdet(one.covariance)[1] / 2 for one in found]
     share = np.exp(evidence - logsumexp(evidence))
     theta, log_weight = [], []
-    for prior, one, n, expected in zip(priors, found, rng.multinomial(N_PROPOSALS, share), share, strict=True):
+    drawn_of = rng.multinomial(N_PROPOSALS, share)
+    for k in np.flatnonzero(drawn_of):
+        prior, one, n = priors[k], found[k], drawn_of[k]
         proposal = ModelPosterior(one.mean, PROPOSAL_SPREAD * one.covariance)
         drawn = _normal(proposal, n, rng)
         theta.append(drawn)
-        log_weight.append(_log_joint(drawn, prior, items, label) - _log_normal(drawn, proposal) - np.log(expected))
+        log_weight.append(
+            log_joint(drawn, prior, items, label) - _log_normal(drawn, proposal) + np.log(likely[k] / share[k])
+        )
     log = np.concatenate(log_weight)
     weight = np.exp(log - log.max())
     weight = np.minimum(weight, weight.mean() * np.sqrt(N_PROPOSALS))
     return np.vstack(theta)[rng.choice(N_PROPOSALS, N_DRAWS, p=weight / weight.sum())]
 
 
-def _widened(model: ModelPosterior, variance: float) -> ModelPosterior:
+def widened(model: ModelPosterior, variance: float) -> ModelPosterior:
     """What is known of a model whose bias is moved by a normal shift."""
     covariance = model.covariance.copy()
     covariance[-1, -1] += variance
@@ -169,10 +183,16 @@ def _log_normal(theta: Floats, model: ModelPosterior) -> Floats:
     return density
 
 
-def _log_joint(theta: Floats, prior: ModelPosterior, items: Posterior, label: Floats) -> Floats:
-    """The log density of models theta (S, K+1) and the labels together, up to what all priors share; (S,)."""
+def log_joint(
+    theta: Floats, prior: ModelPosterior, items: Posterior, label: Floats, weight: Floats | None = None
+) -> Floats:
+    """The log density of models theta (S, K+1) and the labels together, up to what all priors share; (S,).
+
+    weight: (N,), how many outcomes each label is worth; none is one each.
+    """
     p = np.clip(p_correct(theta, items), 1e-9, 1 - 1e-9)  # (S, N)
-    joint: Floats = np.log(p) @ label + np.log1p(-p) @ (1 - label) + _log_normal(theta, prior)
+    right, wrong = (label, 1 - label) if weight is None else (weight * label, weight * (1 - label))
+    joint: Floats = np.log(p) @ right + np.log1p(-p) @ wrong + _log_normal(theta, prior)
     return joint
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from training.fold_in import ModelPosterior, pool_prior
-from training.forecast import Shift
+from training.forecast import BROKEN_SHARE, Shift
 from training.lineage import parameters_of
 from training.posterior import Models, Outcomes, Posterior, infer, sigmoid, start_models, update_models
 
@@ -22,8 +22,11 @@ Floats = NDArray[np.float64]
 N_DIMENSIONS = 3
 N_ROUNDS = 12
 MIN_MODELS = 4  # that answered most of a benchmark, for it to count as known
+SAME = 1e-9  # a fact that varies less is the same of all, but for rounding
 FACTS_RIDGE = 1.0  # in models' worth of shrinkage of what a fact tells to nothing
-OUTLIER = Shift(0.1)  # a new model's bias beyond the pool's spread, so that an outlier is believed
+OUTLIER = Shift(
+    0.1, broken_share=BROKEN_SHARE
+)  # a new model's bias beyond the pool's spread, so that an outlier is believed
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class KnownBenchmark:
         """
         known = ~np.isnan(facts)
         telling = ~np.isnan(own) & (known.sum(axis=0) >= MIN_MODELS)
-        telling[telling] = np.nanstd(facts[:, telling], axis=0) > 0
+        telling[telling] = np.nanstd(facts[:, telling], axis=0) > SAME
         if not telling.any():
             return self.prior()
         centre, scale = np.nanmean(facts[:, telling], axis=0), np.nanstd(facts[:, telling], axis=0)
