@@ -4,6 +4,7 @@ What is not a row of the table (undecodable, of another width, not JSON) is set 
 the importers to judge.
 """
 
+import codecs
 import csv
 import json
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from data.importers.rejects import Rejects
 
 BATCH_ROWS = 8192
 HEADER_ROWS = 100  # of .jsonl, whose objects name their columns one by one
+MAX_HEADER_BYTES = 65536  # that are looked at to tell whether it is text
 MAX_SHOWN_CHARS = 500  # of a line that is set aside
 MAX_FIELD_CHARS = 2**31 - 1  # a prompt may be a book; the csv module's own limit is 131072
 BOM = b"\xef\xbb\xbf"
@@ -46,7 +48,7 @@ class Table:
         if missing and (self.columns or path.suffix != ".jsonl"):  # an empty .jsonl has no columns to lack
             raise LogFormatError(
                 f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
-                f"it has {', '.join(self.columns) or 'none'}"
+                f"it has {', '.join(self.columns) or 'none'}{self.separator_hint}"
             )
 
     def __iter__(self) -> Iterator[Row]:
@@ -54,6 +56,13 @@ class Table:
         if self.path.suffix == ".parquet":
             return self._parquet_rows()
         return self._csv_rows() if self.path.suffix == ".csv" else self._jsonl_rows()
+
+    @property
+    def separator_hint(self) -> str:
+        """What to add where columns are missing: that the file seems to be separated by something but commas."""
+        only = self.columns[0] if len(self.columns) == 1 and self.path.suffix == ".csv" else ""
+        named = {";": "semicolons", "\t": "tabs", "|": "bars"}
+        return next((f": separate columns by commas, not by {named[one]}" for one in named if one in only), "")
 
     def reject(self, row: Row, reason: str) -> None:
         """Set one of this table's rows aside."""
@@ -67,6 +76,7 @@ class Table:
                 yield (line.removeprefix(BOM) if number == 0 else line).decode("utf-8", "surrogateescape")
 
     def _csv_columns(self) -> tuple[str, ...]:
+        self._require_text()
         csv.field_size_limit(MAX_FIELD_CHARS)
         try:
             header = next(csv.reader(self._lines()), [])
@@ -77,6 +87,17 @@ class Table:
         if repeated:
             raise LogFormatError(f"{self.path} has more than one column {', '.join(sorted(repeated))}")
         return columns
+
+    def _require_text(self) -> None:
+        """Refuse a file whose first line is not UTF-8, or holds the NULs of UTF-16 and of what is no text."""
+        with self.path.open("rb") as file:
+            line = file.readline(MAX_HEADER_BYTES)
+        try:
+            text = codecs.getincrementaldecoder("utf-8")().decode(line)  # which may end within a character
+        except UnicodeDecodeError:
+            text = "\0"
+        if "\0" in text:
+            raise LogFormatError(f"{self.path} is not UTF-8: save it as CSV in UTF-8, from a spreadsheet too")
 
     def _csv_rows(self) -> Iterator[Row]:
         taken: list[str] = []  # the lines of the row that is being read
