@@ -40,6 +40,15 @@ def test_embedllm_procedure_learns_in_few_steps_when_they_are_larger() -> None:
     assert error(embedllm_mf(DATA, VECTORS, n_epochs=30, batch=256, learning_rate=3e-3)) < 0.15
 
 
+def test_embedllm_procedure_learns_shares_where_repeats_disagree() -> None:
+    """Half of a cell's repeats were right: one half is what to forecast, neither 0 nor 1."""
+    vectors = np.zeros_like(VECTORS)
+    for share in (0.5, 0.8):
+        shares = replace(DATA, label=np.full_like(DATA.label, share))
+        p = embedllm_mf(shares, vectors, n_epochs=20, batch=256, learning_rate=3e-3)
+        assert p == pytest.approx(np.full(p.shape, share), abs=0.03)
+
+
 METHODS = {**ALL_BASELINES, "biased_mf": biased_mf}
 
 

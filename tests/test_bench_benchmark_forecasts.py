@@ -40,6 +40,7 @@ def test_every_regime_is_backtested_beside_what_it_has_to_beat(folder: Path) -> 
     assert "(a) known benchmark, new model" in text
     assert "(a) the whole log as one" in text
     assert "n/a" in text
+    assert "the bundled half, which is not fitted anew, has read the train questions of both public logs" in text
 
 
 def test_figures_are_what_a_hand_finds() -> None:

@@ -52,7 +52,8 @@ def knn(
     """Average each model's outcomes on the nearest questions by cosine (EmbedLLM's baseline); k by val NLL."""
     del seed
     rates = _model_rates(data)
-    train, val = data.part("train"), data.part("val")
+    answered = data.observed.any(axis=1)
+    train, val = np.flatnonzero((data.split == "train") & answered), data.part("val")
     label = np.nan_to_num(data.label)
     seen = data.observed.astype(np.float32)
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -71,7 +72,7 @@ def knn(
 
     losses = {k: float(nll_by_cell(Cells.from_grid(data.label[val], forecast(val, k, train))).mean()) for k in ks}
     best = min(losses, key=lambda k: losses[k])
-    return forecast(np.arange(data.n_questions), best, np.flatnonzero(data.split != "test"))
+    return forecast(np.arange(data.n_questions), best, np.flatnonzero((data.split != "test") & answered))
 
 
 class _EmbedLLM(nn.Module):
@@ -200,7 +201,8 @@ def _epochs(
         network = _EmbedLLM(data.n_models, vectors.shape[1])
     x = torch.as_tensor(vectors)
     question, model = (torch.as_tensor(index) for index in np.nonzero(data.observed & seen[:, None]))
-    label = torch.as_tensor(data.label)[question, model].round().long()
+    right = torch.as_tensor(data.label)[question, model]
+    label = torch.stack([1 - right, right], dim=1)  # (n_cells, 2): a mean over repeats is a share of each outcome
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, weight_decay=1e-5)
     while True:
         for rows in torch.randperm(len(label), generator=generator).split(batch):

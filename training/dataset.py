@@ -113,6 +113,22 @@ class Correctness:
         """Row numbers of one split."""
         return np.flatnonzero(self.split == split)
 
+    @property
+    def held_out(self) -> NDArray[np.bool_]:
+        """Which questions no fit may learn from, of shape (n_questions,): test, and near-duplicates of test questions.
+
+        Logs that state their splits may state another for a near-duplicate, or even for an equal prompt.
+        """
+        return np.isin(self.groups, self.groups[self.split == "test"])
+
+    def learnable(self, split: str) -> NDArray[np.int64]:
+        """Row numbers of the questions of train or val that a fit may learn from."""
+        return np.flatnonzero((self.split == split) & ~self.held_out)
+
+    def near_test(self) -> NDArray[np.int64]:
+        """Row numbers of the answered train and val questions that are near-duplicates of test questions."""
+        return np.flatnonzero(self.held_out & (self.split != "test") & self.observed.any(axis=1))
+
     def rows(self, rows: NDArray[np.int64]) -> "Correctness":
         """The same models on some of the questions."""
         return Correctness(
@@ -153,11 +169,17 @@ class Correctness:
 
 
 def require_every_split(data: Correctness) -> None:
-    """Refuse data that has no answered question in one of the splits, saying what there is: TrainingError."""
-    counts = {split: int(data.observed[data.part(split)].any(axis=1).sum()) for split in SPLITS}
+    """Refuse data that has no answered question in one of the splits, saying what there is: TrainingError.
+
+    Near-duplicates of test questions, which no fit may learn from, do not count.
+    """
+    rows = {split: data.part(split) if split == "test" else data.learnable(split) for split in SPLITS}
+    counts = {split: int(data.observed[rows[split]].any(axis=1).sum()) for split in SPLITS}
     empty = [split for split, n in counts.items() if n == 0]
     if empty:
         found = ", ".join(f"{n:,} {split}" for split, n in counts.items())
+        if n := len(data.near_test()):
+            found += f", and {n:,} near-duplicates of test questions, which no fit may learn from"
         raise TrainingError(
             f"no answered question in {' and '.join(empty)} (found {found}): "
             "training needs some in each of train, val and test; import more questions"

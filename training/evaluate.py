@@ -1,7 +1,8 @@
 """The comparison: our forecaster beside the baselines, on test questions that are read once.
 
-Every method sees the same data with its test labels hidden. The figures of all methods are taken on the same cells
-and under the same bootstrap resamples of near-duplicate groups, so that differences are paired.
+Every method sees the same data with its test labels hidden, and those of test questions' near-duplicates in other
+splits, which a log may state. The figures of all methods are taken on the same cells and under the same bootstrap
+resamples of near-duplicate groups, so that differences are paired.
 """
 
 import time
@@ -111,7 +112,7 @@ def evaluate_folder(
     data = Correctness.from_log(log)
     require_every_split(data)
     on_progress(f"encoding {data.n_questions:,} questions with {encoder_spec}")
-    encoder = fit_encoder(encoder_spec, [data.prompts[row] for row in data.part("train")])
+    encoder = fit_encoder(encoder_spec, [data.prompts[row] for row in data.learnable("train")])
     left = leave_out_learned(data, encoder_spec)
     protocol = {"path": str(path), "split": split, "encoder": encoder_spec, "n_left_out": left.n_left_out}
     vectors = encoder.encode(data.prompts)
@@ -119,12 +120,12 @@ def evaluate_folder(
 
 
 def hide_test(data: Correctness) -> Correctness:
-    """The same data without what is known only of the test questions' answers."""
-    test = (data.split == "test")[:, None]
+    """The same data without what is known only of the answers to test questions, and to near-duplicates of these."""
+    hidden = data.held_out[:, None]
     return replace(
         data,
-        label=np.where(test, np.float32(np.nan), data.label),
-        output_tokens=np.where(test, np.float32(np.nan), data.output_tokens),
+        label=np.where(hidden, np.float32(np.nan), data.label),
+        output_tokens=np.where(hidden, np.float32(np.nan), data.output_tokens),
     )
 
 
@@ -141,7 +142,7 @@ def judge(
 
     tokens: the expected lengths of answers, likewise; without them every model's mean.
     """
-    test = data.part("test")
+    test, near_test = data.part("test"), data.near_test()
     if not data.observed[test].any():
         raise ValueError("no outcome on any test question: there is nothing to compare on")
     weights = bootstrap_weights(data.groups[test], N_RESAMPLES, seed)
@@ -170,6 +171,8 @@ def judge(
             "seed": seed,
             "bootstrap": f"{N_RESAMPLES} paired resamples of near-duplicate groups of test questions",
             "n_test_groups": len(np.unique(data.groups[test])),
+            "n_near_test": len(near_test),
+            "n_near_test_cells": int(data.observed[near_test].sum()),
             **(protocol or {}),
         },
         "methods": methods,

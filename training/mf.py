@@ -103,7 +103,7 @@ def biased_mf(data: Correctness, vectors: Vectors, seed: int = 0, settings: MFSe
     vectors: raw question vectors of shape (n_questions, dim). Test labels are never read.
     """
     settings = settings or MFSettings()
-    train, val = data.part("train"), data.part("val")
+    train, val = data.learnable("train"), data.learnable("val")
     fit_on, choose_on = _Part.of(data, vectors, train), _Part.of(data, vectors, val)
     folds = torch.as_tensor(deal_folds(data.groups[val], settings.n_folds, seed))
     everything = _Best(torch.ones(len(val), dtype=torch.bool))

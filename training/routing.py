@@ -42,7 +42,7 @@ class RoutingBench:
         tokens: the expected lengths of answers, of shape (n_questions, n_models), NaN where unknown; without them, each
         model's mean. An answer whose length was not logged is counted as long as expected.
         """
-        train = data.part("train")
+        train = data.learnable("train")
         columns = np.flatnonzero(data.observed[train].mean(axis=0) >= POOL_COVERAGE)
         candidates = data.part(split)
         rows = candidates[data.observed[np.ix_(candidates, columns)].all(axis=1)]
@@ -108,8 +108,8 @@ class RoutingBench:
 
 
 def mean_output_tokens(data: Correctness) -> Floats:
-    """Average each model's answer length over train and val questions, of shape (n_models,); NaN where unknown."""
-    tokens = data.output_tokens[data.split != "test"].astype(np.float64)
+    """Average each model's answer length over what a fit may learn from, of shape (n_models,); NaN where unknown."""
+    tokens = data.output_tokens[~data.held_out].astype(np.float64)
     known = ~np.isnan(tokens)
     count = known.sum(axis=0)
     total = np.where(known, tokens, 0).sum(axis=0)

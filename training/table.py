@@ -64,6 +64,11 @@ def _notes(figures: dict[str, Any]) -> list[str]:
     notes.append("¹ is told the question's benchmark; the others see its prompt alone")
     if n := figures["protocol"].get("n_left_out"):
         notes.append(f"{n:,} questions were left out of the fit: the encoder has learned from their outcomes")
+    if n := figures["protocol"].get("n_near_test"):
+        notes.append(
+            f"{n:,} train and val questions were left out of every fit: they are near-duplicates of test questions, "
+            "though the log states another split for them"
+        )
     routing = ours.get("routing")
     if routing is None:
         notes.append("routing: not counted, too few models answered 95% of the train questions")

@@ -63,7 +63,7 @@ def _train(engine: Engine, artifacts_root: Path, encoder_spec: str, seed: int, o
     on_progress("reading the logs")
     data = read_correctness(engine)
     on_progress(f"encoding {data.n_questions:,} questions with {encoder_spec}")
-    encoder = fit_encoder(encoder_spec, [data.prompts[row] for row in data.part("train")])
+    encoder = fit_encoder(encoder_spec, [data.prompts[row] for row in data.learnable("train")])
     left = leave_out_learned(data, encoder_spec)
     vectors = question_vectors(engine, encoder, data, on_progress)
     comparison = compare(

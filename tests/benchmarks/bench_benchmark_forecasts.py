@@ -4,9 +4,13 @@
 
 (a) known benchmark, new model: each model in turn is unknown but for its name, the other models' answers to the same
     questions known. Once for each benchmark, and once with the whole log taken for one benchmark.
-(b) new benchmark, known models: each benchmark in turn is left out of the encoder, of the fit and of what measures how
-    far forecasts go astray; each model has labels of N items of its own ("pooled": and forecasts share them).
+(b) new benchmark, known models: each benchmark in turn is left out of the encoder's LSA half, of the fit and of what
+    measures how far forecasts go astray; each model has labels of N items of its own ("pooled": and forecasts share
+    them).
 (c) both new: each benchmark and each fifth of the models are left out together.
+
+The encoder's bundled half is not fitted anew. It has read, without outcomes, the texts of both public logs' train
+questions, those of the benchmark that is left out among them; of other logs it has read nothing.
 
 Truth is the mean label over all the benchmark's items that the model answered. Refits use a noise level fixed
 beforehand, no forest and no calibration, so nothing that was chosen saw what is held out. Intervals of the figures are
@@ -169,7 +173,7 @@ def ability_from(bench: Bench, benchmark: str, model: int, n: int, rng: np.rando
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What is there without a benchmark: its questions, an encoder fitted to their prompts, and these encoded."""
+    """What is there without a benchmark: its questions, an encoder with its LSA half fitted to them, vectors."""
 
     rest: Correctness
     encoder: Encoder
@@ -179,7 +183,7 @@ class LeftOut:
 
 @lru_cache(maxsize=1)
 def leave_out(benchmark: str) -> LeftOut:
-    """Encode anew without a benchmark, once for all that is fitted without it."""
+    """Fit the encoder's LSA half anew without a benchmark, once for all that is fitted without it."""
     data = _BENCH[0].data
     rest = data.rows(np.flatnonzero(data.benchmarks != benchmark))
     encoder = fit_encoder(DEFAULT_ENCODER, [rest.prompts[row] for row in rest.part("train")])

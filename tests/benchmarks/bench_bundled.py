@@ -71,7 +71,7 @@ def report(path: Path) -> None:
     test = data.part("test")
     forecasts = {}
     for spec in ("lsa", "bundled", "lsa+bundled"):
-        vectors = fit_encoder(spec, [data.prompts[row] for row in data.part("train")]).encode(data.prompts)
+        vectors = fit_encoder(spec, [data.prompts[row] for row in data.learnable("train")]).encode(data.prompts)
         scorer = fit_scorer(hide_test(data), vectors).scorer
         forecasts[spec] = scorer.p_correct(vectors[test], describe([data.prompts[row] for row in test]))
     print(f"\n{path.name}: {len(test):,} test questions")

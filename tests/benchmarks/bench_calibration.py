@@ -41,7 +41,7 @@ def run(path: Path, quick: bool = False, on: str = "test") -> dict[str, Any]:
     if on == "val":
         data = data.rows(np.flatnonzero(data.split != "test"))
         data = replace(data, split=np.where(data.split == "val", "test", "train"))
-    encoder = fit_encoder(DEFAULT_ENCODER, [data.prompts[row] for row in data.part("train")])
+    encoder = fit_encoder(DEFAULT_ENCODER, [data.prompts[row] for row in data.learnable("train")])
     vectors, surface = encoder.encode(data.prompts), describe(data.prompts)
     fitted = fit_scorer(hide_test(data), vectors)
     scorer = fitted.scorer

@@ -136,7 +136,7 @@ def run(path: Path, quick: bool = False) -> dict[str, Any]:
     if quick:
         chosen = np.sort(np.random.default_rng(0).permutation(data.n_questions)[:QUICK_QUESTIONS])
         data = data.rows(chosen)
-    encoder = fit_encoder(DEFAULT_ENCODER, [data.prompts[row] for row in data.part("train")])
+    encoder = fit_encoder(DEFAULT_ENCODER, [data.prompts[row] for row in data.learnable("train")])
     found = {}
     for control in controls(data, encoder.encode(data.prompts)):
         found[control.name] = judge(control)

@@ -37,7 +37,7 @@ LEAST_QUESTIONS = 50
 def run(path: Path, quick: bool = False) -> dict[str, Any]:
     """Measure a folder; `quick` forecasts P(correct) by kNN instead of the default, and resamples less."""
     data = Correctness.from_log(read_folder(path))
-    encoder = fit_encoder(DEFAULT_ENCODER, [data.prompts[row] for row in data.part("train")])
+    encoder = fit_encoder(DEFAULT_ENCODER, [data.prompts[row] for row in data.learnable("train")])
     vectors = encoder.encode(data.prompts)
     surface = describe(data.prompts)
     visible = hide_test(data)

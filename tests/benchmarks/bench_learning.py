@@ -44,7 +44,7 @@ MEASURES = ("nll", "auc", "auc_within_question", "routing_accuracy")
 def comparison(path: Path, quick: bool = False) -> dict[str, Any]:
     """Fit the default and everything it is compared with; quick: without the tuned reference."""
     data = Correctness.from_log(read_folder(path))
-    encoder = fit_encoder(DEFAULT_ENCODER, [data.prompts[row] for row in data.part("train")])
+    encoder = fit_encoder(DEFAULT_ENCODER, [data.prompts[row] for row in data.learnable("train")])
     methods = {**ALL_BASELINES, "biased_mf": biased_mf}
     if not quick:
         methods["embedllm_mf_tuned"] = embedllm_mf_tuned

@@ -4,9 +4,11 @@
 
 The first curve takes 250 to 2,000 of the train and val questions with all their cells, the second 1% to 100% of the
 cells of all questions. Larger parts hold the smaller; questions are drawn by near-duplicate group. What has no outcome
-in a part is not in it, and the encoder is fitted on the part's train questions alone. Every estimator has the same
-part, chooses by its val questions, and is judged on the same test questions; differences are paired, with intervals by
-bootstrap over near-duplicate groups. `benchmark_mean` is told the benchmark's name and stands for orientation only.
+in a part is not in it, and the encoder's LSA half is fitted on the part's train questions alone; the bundled half is
+not fitted anew and has read, without outcomes, all train questions of both public logs, at every point of their curves.
+Every estimator has the same vectors and the same part, chooses by its val questions, and is judged on the same test
+questions; differences are paired, with intervals by bootstrap over near-duplicate groups. `benchmark_mean` is told the
+benchmark's name and stands for orientation only.
 """
 
 import argparse
@@ -69,7 +71,7 @@ def run(path: Path, quick: bool = False, seed: int = 0) -> dict[str, Any]:
     for point in points(data, QUESTIONS[:2] if quick else QUESTIONS, SHARES[:2] if quick else SHARES, seed):
         visible = hide_test(point.data)
         test = visible.part("test")
-        encoder = fit_encoder(DEFAULT_ENCODER, [visible.prompts[row] for row in visible.part("train")])
+        encoder = fit_encoder(DEFAULT_ENCODER, [visible.prompts[row] for row in visible.learnable("train")])
         vectors = encoder.encode(visible.prompts)
         loss, seconds = {}, {}
         for name in METHODS:
@@ -130,6 +132,8 @@ def render(figures: Mapping[str, Any]) -> str:
         f"{figures['path']}: NLL on {figures['n_test_questions']:,} test questions, seed {figures['seed']}",
         f"{'':<18}" + "".join(f"{name:>19}" for name in METHODS) + "   default less the best other",
         *(_line(point) for point in figures["points"]),
+        "encoder: the LSA half is fitted on each part's train questions; the bundled half, which is not fitted anew, "
+        "has read all train questions of both public logs, without outcomes",
     ]
     saved = figures["saving"]
     if saved is None:

@@ -82,7 +82,7 @@ def read_answered(logs: str, share: float, seed: int) -> Answered:
         from data.importers.long import read_folder
 
         data = Correctness.from_log(read_folder(Path(logs)))
-    return Answered.of(draw_share(data.rows(data.part("train")), share, seed), seed)
+    return Answered.of(draw_share(data.rows(data.learnable("train")), share, seed), seed)
 
 
 def draw_share(data: Correctness, share: float, seed: int) -> Correctness:
