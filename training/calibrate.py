@@ -21,6 +21,9 @@ LOOSE = np.array([0.5, 0.5])  # standard deviations of a model's (slope, offset)
 USUAL = np.array([0.05, 0.05])  # and those that are believed before any model is seen,
 USUAL_MODELS = 4.0  # as firmly as this many models would tell
 N_EM = 300
+MIN_SLOPE = 0.05
+MAX_STEPS = 50  # of Newton's method, halved ones among them; four to six do where logits are nearly right
+CLOSE = 1e-6  # a step that is not worth taking
 MANY_CELLS = 65_536  # worked on together
 PRIOR_STRENGTH = 10.0  # cells' worth of belief that logits are calibrated already
 
@@ -70,51 +73,80 @@ def fit_own(logits: Floats | Singles, label: NDArray[np.float32]) -> NDArray[np.
 
     Of shape (n_models, 2), to be used as P(correct) = sigmoid(slope * logit + offset). Slopes are shrunk to 1 and
     offsets to 0 by empirical Bayes: how much models differ is what makes the labels of all most likely. NaN labels
-    are left out; a model without any has slope 1 and offset 0.
+    are left out; a model without any has slope 1 and offset 0. Slopes are positive, at least MIN_SLOPE: a model whose
+    outcomes contradict its logits is hardly told apart by them, and never the other way round.
     """
     models = [_Cells.of(logits[:, m], label[:, m]) for m in range(label.shape[1])]
-    loose = [cells.maximize(np.zeros(2), LOOSE**-2, steps=4) for cells in models]
+    loose = [cells.maximize(np.zeros(2), LOOSE**-2) for cells in models]
     seen = [one for one, cells in zip(loose, models, strict=True) if len(cells.label)]
     precision = _precision(seen)
-    shrunk = [cells.maximize(one.theta, precision, steps=2) for one, cells in zip(loose, models, strict=True)]
+    shrunk = [cells.maximize(one.theta, precision) for one, cells in zip(loose, models, strict=True)]
     own: NDArray[np.float32] = np.array([one.theta + NEUTRAL for one in shrunk], dtype=np.float32).reshape(-1, 2)
     return own
 
 
 @dataclass(frozen=True)
 class _Own:
-    """A model's slope less 1 and offset, theta (2,), where their posterior is highest.
+    """A model's slope less 1 and offset, theta (2,), and the log-likelihood about them.
 
-    About it the log-likelihood is pull . theta - theta . information theta / 2; (2,) and (2, 2).
+    It is log_likelihood at theta, and near it pull . theta - theta . information theta / 2 but for a constant; (2,) and
+    (2, 2).
     """
 
     theta: Floats
+    log_likelihood: float
     pull: Floats
     information: Floats
+
+    def height(self, precision: Floats) -> float:
+        """The logarithm of the posterior under N(0, 1 / precision), (2,), but for a constant."""
+        return self.log_likelihood - float(precision @ np.square(self.theta)) / 2
+
+    def step(self, precision: Floats) -> Floats:
+        """Newton's step to where that is highest, (2,), among slopes that are no less than MIN_SLOPE."""
+        hessian = self.information + np.diag(precision)
+        uphill = self.pull - hessian @ self.theta
+        by_slope = max(float(np.linalg.solve(hessian, uphill)[0]), MIN_SLOPE - 1 - self.theta[0])
+        return np.array([by_slope, (uphill[1] - hessian[1, 0] * by_slope) / hessian[1, 1]])
 
 
 @dataclass(frozen=True)
 class _Cells:
-    """One model's outcomes: design (n, 2), its logits beside ones, and label (n,)."""
+    """One model's outcomes: logit and label, both (n,)."""
 
-    design: Floats
+    logit: Floats
     label: Floats
 
     @classmethod
     def of(cls, logit: Floats | Singles, label: NDArray[np.float32]) -> "_Cells":
         observed = ~np.isnan(label)
-        x = logit[observed].astype(np.float64)
-        return cls(np.stack([x, np.ones(len(x))], axis=1), label[observed].astype(np.float64))
+        return cls(logit[observed].astype(np.float64), label[observed].astype(np.float64))
 
-    def maximize(self, theta: Floats, precision: Floats, steps: int) -> _Own:
-        """Find the mode under N(0, 1 / precision), (2,), by Newton's method from theta on."""
-        pull, information = np.zeros(2), np.zeros((2, 2))
-        for _ in range(steps):
-            p = expit(self.design[:, 0] + self.design @ theta)
-            information = (self.design * (p * (1 - p))[:, None]).T @ self.design
-            pull = self.design.T @ (self.label - p) + information @ theta
-            theta = np.linalg.solve(information + np.diag(precision), pull)
-        return _Own(theta, pull, information)
+    def maximize(self, theta: Floats, precision: Floats) -> _Own:
+        """Find the mode under N(0, 1 / precision), (2,), by Newton's method from theta on; far off, it overshoots."""
+        own = self._expand(theta)
+        step = own.step(precision)
+        for _ in range(MAX_STEPS):
+            if np.abs(step).max() < CLOSE:
+                break
+            there = self._expand(own.theta + step)
+            if there.height(precision) >= own.height(precision):
+                own, step = there, there.step(precision)
+            else:
+                step = step / 2
+        return own
+
+    def _expand(self, theta: Floats) -> _Own:
+        x, y = self.logit, self.label
+        z = (1 + theta[0]) * x + theta[1]
+        small = np.exp(-np.abs(z))
+        p = np.where(z > 0, 1, small) / (1 + small)
+        log_likelihood = float(y @ z - np.maximum(z, 0).sum() - np.log1p(small).sum())
+        slope = p * (1 - p)
+        of_both = slope @ x
+        information = np.array([[(slope * x) @ x, of_both], [of_both, slope.sum()]])
+        gradient = np.array([(y - p) @ x, (y - p).sum()])
+        return _Own(theta, log_likelihood, gradient + information @ theta, information)
 
 
 def _precision(models: Sequence[_Own]) -> Floats:
