@@ -28,6 +28,7 @@ from data.tables import (
 )
 
 CHARS_PER_TOKEN = 4.0  # a rough stand-in where a log counts characters
+ANSWER_COUNTS = ("n", "n_right", "n_earlier", "n_earlier_right")
 
 
 @dataclass(frozen=True)
@@ -319,6 +320,13 @@ def question_names(engine: Engine) -> pd.DataFrame:
         return _frame(connection, statement)
 
 
+def held_out_questions(engine: Engine) -> list[int]:
+    """The ids of the questions that no fit may learn from: test, and near-duplicates of test questions."""
+    test_groups = select(Question.group_id).where(Question.split == "test", Question.group_id.is_not(None))
+    with engine.connect() as connection:
+        return list(connection.execute(select(Question.id).where(Question.group_id.in_(test_groups))).scalars())
+
+
 def prompts_of(engine: Engine, keys: Sequence[int]) -> dict[int, str]:
     """The prompts of questions by their ids."""
     with engine.connect() as connection:
@@ -329,7 +337,8 @@ def prompts_of(engine: Engine, keys: Sequence[int]) -> dict[int, str]:
 def answers_of(engine: Engine, model_name: str, after_outcome: int = 0) -> pd.DataFrame:
     """One model's outcomes after one: `key`, `prompt`, `split`, `label` and `output_tokens`, repeats averaged.
 
-    `tokens_estimated`: 1 where some of these tokens were taken from characters, else 0.
+    `n_observations`: how many the means are of. `tokens_estimated`: 1 where some of these tokens were taken from
+    characters, else 0.
     """
     statement = (
         select(
@@ -337,6 +346,7 @@ def answers_of(engine: Engine, model_name: str, after_outcome: int = 0) -> pd.Da
             Question.prompt,
             Question.split,
             func.avg(_outcome()).label("label"),
+            func.count().label("n_observations"),
             func.avg(_tokens()).label("output_tokens"),
             func.max(_taken_from_characters()).label("tokens_estimated"),
         )
@@ -348,6 +358,48 @@ def answers_of(engine: Engine, model_name: str, after_outcome: int = 0) -> pd.Da
     )
     with engine.connect() as connection:
         return _frame(connection, statement).astype({"label": np.float64, "output_tokens": np.float64})
+
+
+def answer_counts(engine: Engine, model_name: str, after_outcome: int = 0) -> pd.DataFrame:
+    """Count one model's outcomes by question and source: `n` and `n_right` after an outcome, and until then.
+
+    Columns: `question` (its id), `source`, `n`, `n_right`, `n_earlier`, `n_earlier_right`.
+    """
+    later = case((Outcome.id > after_outcome, 1), else_=0)
+    statement = (
+        select(
+            Outcome.question_id.label("question"),
+            Outcome.source,
+            func.sum(later).label("n"),
+            func.sum(later * Outcome.label).label("n_right"),
+            func.sum(1 - later).label("n_earlier"),
+            func.sum((1 - later) * Outcome.label).label("n_earlier_right"),
+        )
+        .join(Model, Model.id == Outcome.model_id)
+        .where(Model.name == model_name)
+        .group_by(Outcome.question_id, Outcome.source)
+        .order_by(Outcome.question_id, Outcome.source)
+    )
+    with engine.connect() as connection:
+        return _frame(connection, statement).astype(dict.fromkeys(ANSWER_COUNTS, np.int64))
+
+
+def answers_of_others(engine: Engine, model_name: str, keys: Sequence[int]) -> pd.DataFrame:
+    """What all models but one answered to questions: mean `label` by `key` and `model`, their ids."""
+    statement = (
+        select(
+            Outcome.question_id.label("key"),
+            Outcome.model_id.label("model"),
+            func.avg(_outcome()).label("label"),
+        )
+        .join(Model, Model.id == Outcome.model_id)
+        .where(Model.name != model_name)
+        .group_by(Outcome.question_id, Outcome.model_id)
+        .order_by(Outcome.question_id, Outcome.model_id)
+    )
+    with engine.connect() as connection:
+        asked = statement.where(among(connection, Outcome.question_id, keys))
+        return _frame(connection, asked).astype({"label": np.float64})
 
 
 def additions(engine: Engine, after_outcome: int, up_to_outcome: int | None = None) -> pd.DataFrame:

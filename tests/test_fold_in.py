@@ -47,6 +47,19 @@ def test_no_answer_leaves_the_prior_and_unobserved_is_no_answer() -> None:
     assert fold_in(PRIOR, questions, half).mean == pytest.approx(fold_in(PRIOR, first, label[:20]).mean)
 
 
+def test_a_share_that_weighs_as_its_repeats_is_as_many_answers() -> None:
+    questions, theta, _ = planted(30)
+    p = 1 / (1 + np.exp(-(questions.mean @ theta[:-1] + theta[-1])))
+    n_right = np.random.default_rng(1).binomial(10, p)
+    once = fold_in(PRIOR, questions, n_right / 10)
+    weighed = fold_in(PRIOR, questions, n_right / 10, np.full(30, 10, dtype=np.float32))
+    each = Posterior(np.repeat(questions.mean, 10, axis=0), np.repeat(questions.covariance, 10, axis=0))
+    apart = fold_in(PRIOR, each, (np.arange(10) < n_right[:, None]).astype(float).ravel())
+    assert weighed.mean == pytest.approx(apart.mean, abs=1e-5)
+    assert weighed.covariance == pytest.approx(apart.covariance, abs=1e-5)
+    assert np.trace(weighed.covariance) < 0.5 * np.trace(once.covariance)
+
+
 def test_the_mode_is_where_the_posterior_is_flat() -> None:
     questions, _, label = planted(60)
     theta = fold_in(PRIOR, questions, label).mean

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +11,20 @@ import pytest
 from numpy.typing import NDArray
 from sqlalchemy import Engine
 
-from data import promotions
+from data import promotions, queries
 from data.database import ready_engine
 from data.errors import EmbedRouterError, LogFormatError
 from data.log import CorrectnessLog
 from data.store import set_model
+from router.artifact import read_artifact
 from tests.logs import write_csv
 from tests.planted import planted_log
 from tests.stored import store_log
 from tests.test_data_commands import run
+from training.dataset import Correctness
+from training.derived import population_of
 from training.forecast_files import read_labels, read_questions
-from training.forecast_pool import BenchmarkForecast, forecast_benchmark
+from training.forecast_pool import BenchmarkForecast, _Pool, forecast_benchmark
 from training.suggest_labels import suggest_labels
 from training.train import train
 
@@ -159,6 +162,43 @@ def test_labels_of_others_tell_of_a_model_that_labelled_nothing(planted: Planted
     assert told.forecast != blind.forecast
 
 
+def test_what_others_tell_of_a_model_holds_nothing_of_its_own(planted: Planted) -> None:
+    """Its answers are folded in; neither its column nor questions that know its answers may bring them again."""
+    champion = queries.champion(planted.engine)
+    assert champion is not None
+    artifact = read_artifact(planted.root / "artifacts" / champion.artifact_id)
+    data = Correctness.from_log(queries.read_log(planted.engine))
+    here, column = data.benchmarks == "chess", data.model_names.index("model-0")
+    turned = data.label.copy()
+    turned[:, column] = 1 - turned[:, column]
+    rows = np.flatnonzero(~here)
+    said, said_otherwise = (
+        _Pool(planted.engine, artifact, one, here, None, 0, lambda _: None)._questions_without("model-0", rows)
+        for one in (data, replace(data, label=turned))
+    )
+    assert said.mean == pytest.approx(said_otherwise.mean, abs=1e-2)
+    assert said.covariance == pytest.approx(said_otherwise.covariance, abs=1e-2)
+    moved = artifact.scorer.model_bias.copy()
+    moved[artifact.model_names.index("model-0")] += 3
+    other = replace(artifact, scorer=replace(artifact.scorer, model_bias=moved))
+    assert population_of(other, "model-0").mean == pytest.approx(population_of(artifact, "model-0").mean)
+    assert population_of(other, "model-1").mean[-1] > population_of(artifact, "model-1").mean[-1] + 0.1
+
+
+def test_repeats_elsewhere_narrow_what_is_known_of_a_model(planted: Planted) -> None:
+    champion = queries.champion(planted.engine)
+    assert champion is not None
+    artifact = read_artifact(planted.root / "artifacts" / champion.artifact_id)
+    data = Correctness.from_log(queries.read_log(planted.engine))
+    here, column = data.benchmarks == "chess", data.model_names.index("model-0")
+    repeated = replace(data, n_observations=np.where(data.observed, 4, 0).astype(np.float32))
+    once, often = (
+        _Pool(planted.engine, artifact, one, here, None, 0, lambda _: None)._theta("model-0", column)
+        for one in (data, repeated)
+    )
+    assert np.trace(often.covariance) < np.trace(once.covariance)
+
+
 def test_the_command_prints_a_table_and_json(planted: Planted) -> None:
     options = ("--database", str(planted.engine.url), "--artifacts-dir", str(planted.root / "artifacts"))
     answers = str(planted.answers("algebra", 40))
@@ -208,6 +248,38 @@ def test_unknown_names_are_refused_with_the_nearest(planted: Planted) -> None:
         planted.forecast("chess", questions=planted.questions("dance"))
 
 
+def test_a_model_of_the_logs_is_not_new(planted: Planted) -> None:
+    with pytest.raises(EmbedRouterError, match="the logs know the model 'model-0': leave out --new"):
+        planted.forecast("algebra", "model-0", is_new=True)
+    with pytest.raises(EmbedRouterError, match="--new says that one model is in no log: name it with --model"):
+        planted.forecast("algebra", is_new=True)
+
+
+def test_rows_of_other_benchmarks_are_left_out_and_counted(planted: Planted, tmp_path: Path) -> None:
+    told = [(f"q{q}", b, planted.label[q, 8]) for b in ("algebra", "botany") for q in planted.rows(b)[:30]]
+    write_csv(tmp_path / "answers.csv", ("question_id", "benchmark", "label"), [*told, ("q0", "chess", "")])
+    found = planted.forecast("algebra", NEW, answers=tmp_path / "answers.csv")
+    assert found.n_labels_elsewhere == 30
+    assert found.rows == planted.forecast("algebra", NEW, answers=planted.answers("algebra", 30)).rows
+    with pytest.raises(EmbedRouterError, match=r"labels no item of 'dance': its column benchmark says algebra, botany"):
+        planted.forecast("dance", NEW, questions=planted.questions("dance"), answers=tmp_path / "answers.csv")
+    options = ("--database", str(planted.engine.url), "--artifacts-dir", str(planted.root / "artifacts"))
+    asked = ("--benchmark", "algebra", "--model", NEW, "--answers", "answers.csv")
+    assert "left out of answers.csv: 30 labelled rows of other" in run(tmp_path, "forecast", *asked, *options).stdout
+
+
+def test_a_new_benchmark_without_labels_says_how_little_its_level_is_known(planted: Planted) -> None:
+    options = ("--database", str(planted.engine.url), "--artifacts-dir", str(planted.root / "artifacts"))
+    asked = ("--benchmark", "steps", "--questions", str(planted.questions("dance")))
+    shown = run(planted.root, "forecast", *asked, *options).stdout
+    assert "the order of models says more than their level, which is learned from 3 known benchmarks" in shown
+    assert "About 20 labelled items of a model narrow its interval" in shown
+    labelled = ("--model", "model-0", "--answers", str(planted.answers("dance", 30, models=(0,))))
+    told = json.loads(run(planted.root, "forecast", *asked, *labelled, "--json", *options).stdout)
+    assert (told["n_benchmarks"], told["note"], told["n_labels_elsewhere"]) == (3, None, 0)
+    assert planted.forecast("chess").n_benchmarks is None
+
+
 def test_labels_of_other_items_or_of_nobody_are_refused(planted: Planted) -> None:
     with pytest.raises(EmbedRouterError, match="labels 10 items that are not of this benchmark"):
         planted.forecast("algebra", NEW, answers=planted.answers("botany", 10))
@@ -227,6 +299,7 @@ def test_labels_of_other_items_or_of_nobody_are_refused(planted: Planted) -> Non
         ("question_id,label\nq1,1\nq1,0\n", "line 3: question_id q1 is labelled above"),
         ("question_id,label\nq1,1,2\n", "line 2: 3 columns, not 2"),
         ("question,label\nq1,1\n", "lacks the column question_id"),
+        ("question_id\tlabel\nq1\t1\n", "separate columns by commas, not by tabs"),
     ],
 )
 def test_a_bad_file_of_labels_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:

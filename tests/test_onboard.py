@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from sqlalchemy import Engine
@@ -14,6 +15,7 @@ from sqlalchemy import Engine
 from data import promotions, queries
 from data.database import ready_engine
 from data.errors import LogFormatError
+from data.imports import find_imports, forget_imports
 from data.log import CorrectnessLog
 from router.artifact import Artifact, read_artifact
 from router.champion import ChampionWatch
@@ -24,6 +26,7 @@ from tests.planted import planted_log
 from tests.serving import settings
 from tests.stored import store_log
 from tests.test_data_commands import run
+from training.contradictions import Contradictions, find_contradictions, warn_of
 from training.errors import TrainingError
 from training.onboard import Onboarded, onboard
 from training.suggest import Design, suggest
@@ -121,6 +124,22 @@ def test_more_answers_in_parts_are_the_same_as_all_at_once(planted: Planted) -> 
         planted.root / "artifacts" / planted.onboard(planted.answers(rows[:60]), "model-0").artifact
     )
     assert together.id == apart.id
+
+
+def test_repeated_answers_count_as_far_as_they_are_new_draws(planted: Planted) -> None:
+    rows = planted.part("train")[:120]
+    right = np.random.default_rng(0).random((len(rows), 8)) < planted.p[rows, None]
+    error = {}
+    for name, columns in (("once", [0]), ("draws", range(8)), ("echoes", [0] * 8)):
+        said = [(f"q{q}", int(right[at, column])) for column in columns for at, q in enumerate(rows)]
+        write_csv(planted.root / "answers.csv", ("question_id", "label"), said)
+        promotions.promote(planted.engine, planted.champion.id, "manual", "again")
+        done = planted.onboard(planted.root / "answers.csv", f"{name}-1")
+        assert (done.n_answers, done.imported.n_new) == (120, 120 * len(columns))
+        assert done.accuracy is not None
+        error[name] = done.accuracy.error
+    assert error["draws"] < 0.8 * error["once"], error
+    assert error["echoes"] == pytest.approx(error["once"], rel=0.15)
 
 
 def test_a_model_of_the_pool_is_updated_from_what_its_training_knew(planted: Planted) -> None:
@@ -288,6 +307,9 @@ def test_a_wrong_file_is_named(planted: Planted, tmp_path: Path) -> None:
         LogFormatError, match="lacks the column question_id or prompt and label or score; it has id, cor"
     ):
         planted.onboard(tmp_path / "answers.csv")
+    (tmp_path / "answers.csv").write_text("question_id;label\nq1;1\n")
+    with pytest.raises(LogFormatError, match=r"it has question_id;label: separate columns by commas, not by semic"):
+        planted.onboard(tmp_path / "answers.csv")
     (tmp_path / "answers.txt").write_text("q1 right")
     with pytest.raises(LogFormatError, match=r"ends in \.txt"):
         planted.onboard(tmp_path / "answers.txt")
@@ -306,8 +328,96 @@ def test_a_later_training_learns_the_model_like_any_other(planted: Planted) -> N
     assert NEW in trained.model_names
     assert trained.manifest.onboarded == ()
     promotions.promote(planted.engine, trained.id, "manual", "test")
-    with pytest.raises(TrainingError, match=f"was trained on all that {NEW} answered"):
-        planted.onboard(planted.answers(planted.part("train")[:5]))
+    again = planted.onboard(planted.answers(planted.part("train")[:5]))
+    assert (again.was, again.n_answers, again.imported.n_repeated, again.promoted) == ("trained", 0, 5, False)
+    assert (again.artifact, again.parent) == (trained.id, trained.id)
+    assert again.accuracy is not None
+    verb = ("onboard", NEW, "--artifacts-dir", "artifacts", "--answers", "answers.csv")
+    told = run(planted.root, *verb, environment={"EMBEDROUTER_DATABASE_URL": url_of(planted.engine)})
+    assert told.returncode == 0, told.stderr
+    assert f"{NEW} was in the pool already, and its training knew all of these answers" in told.stdout
+    assert f"nothing new: the champion {trained.id} knows these answers" in told.stdout
+    (planted.root / "none.csv").write_text("question_id,label\nno-such,1\n")
+    with pytest.raises(TrainingError, match=r"1 rows were rejected, the first at none\.csv line 2"):
+        planted.onboard(planted.root / "none.csv")
+
+
+def turned_round(planted: Planted, questions: NDArray[np.int64]) -> Path:
+    """The new model's answers with every label the other way."""
+    rows = [(f"q{q}", 1 - int(planted.label[q])) for q in questions]
+    write_csv(planted.root / "turned.csv", ("question_id", "label"), rows)
+    return planted.root / "turned.csv"
+
+
+def test_answers_that_contradict_earlier_ones_are_told_and_forgetting_mends_them(planted: Planted) -> None:
+    rows = planted.part("train")[:40]
+    right = planted.onboard(planted.answers(rows))
+    assert (right.contradictions, right.warnings) == (Contradictions(0, (), 0, 0), ())
+    mixed = planted.onboard(turned_round(planted, rows[:10]))
+    source = f"answers:{NEW}"
+    assert mixed.contradictions == Contradictions(10, (source,), 0, 0)
+    (warning,) = mixed.warnings
+    assert warning.startswith(f"answers to 10 questions contradict earlier ones of {NEW}")
+    assert f"`embedrouter imports forget {source} --yes`, then onboard again" in warning
+    assert planted.onboard(planted.answers(rows)).contradictions.n_each_other == 10, "said again, until mended"
+    forget_imports(planted.engine, [one.id for one in find_imports(planted.engine, source)])
+    mended = planted.onboard(planted.answers(rows))
+    assert (mended.artifact, mended.warnings) == (right.artifact, ())
+
+
+def test_answers_that_contradict_what_the_logs_hold_are_counted(planted: Planted) -> None:
+    rows = planted.part("train")[:30]
+    cells = planted.log.cells[planted.log.cells["model"] == 0]
+    logged = dict(zip(cells["question"], cells["label"].astype(int), strict=True))
+    said = [(f"q{q}", 1 - logged[q] if at < 12 else logged[q]) for at, q in enumerate(rows)]
+    write_csv(planted.root / "model-0.csv", ("question_id", "label"), said)
+    done = planted.onboard(planted.root / "model-0.csv", "model-0")
+    assert done.contradictions == Contradictions(0, (), 30, 12)
+    (warning,) = done.warnings
+    assert warning.startswith("12 of its 30 answers to logged questions contradict what the logs hold of it")
+
+
+def test_contradictions_of_other_sources_name_them() -> None:
+    counts = pd.DataFrame(
+        [(1, "answers:m", 1, 1, 0, 0), (1, "long:march", 1, 0, 0, 0), (2, "long:april", 1, 1, 1, 1)],
+        columns=["question", "source", "n", "n_right", "n_earlier", "n_earlier_right"],
+    )
+    found = find_contradictions(counts)
+    assert found == Contradictions(1, ("answers:m", "long:march"), 1, 0)
+    (warning,) = warn_of(found, "m", "answers:m")
+    assert warning.startswith("answers to 1 question contradict")
+    assert "They come from answers:m, long:march" in warning
+
+
+def test_the_verb_warns_of_contradictions_and_tells_what_a_rollback_leaves(planted: Planted) -> None:
+    """One file that says both; and the answers are folded in again after a rollback, as is said."""
+    database = {"EMBEDROUTER_DATABASE_URL": url_of(planted.engine)}
+    q = planted.part("train")
+    write_csv(planted.root / "both.csv", ("question_id", "label"), [(f"q{q[0]}", 1), (f"q{q[0]}", 0), (f"q{q[1]}", 1)])
+    verb = ("onboard", NEW, "--artifacts-dir", "artifacts", "--answers")
+    told = run(planted.root, *verb, "both.csv", environment=database).stdout
+    forget = f"`embedrouter imports forget answers:{NEW} --yes`"
+    assert f"warning: answers to 1 question contradict earlier ones of {NEW}, in this file or before it" in told
+    assert "the answers stay stored, and the next onboarding or training learns from them, unless " + forget in told
+    back = run(planted.root, "artifacts", "rollback", environment=database).stdout
+    assert f"{planted.champion.id} is the champion again" in back
+    assert "the onboarded answers stay stored" in back
+    (planted.root / "more.csv").write_text(f"question_id,label\nq{q[2]},1\n")
+    shown = json.loads(run(planted.root, *verb, "more.csv", "--json", environment=database).stdout)
+    assert (shown["n_answers"], shown["contradictions"]["n_each_other"], len(shown["warnings"])) == (3, 1, 1)
+
+
+def test_an_onboarded_artifact_is_listed_without_figures_and_names_whose_it_has(planted: Planted) -> None:
+    rows = planted.part("train")
+    first = planted.onboard(planted.answers(rows[:20]))
+    second = planted.onboard(planted.answers(rows[:30]))
+    database = {"EMBEDROUTER_DATABASE_URL": url_of(planted.engine)}
+    shown = json.loads(run(planted.root, "artifacts", "list", "--json", environment=database).stdout)["artifacts"]
+    listed = {one["id"]: (one["measured_on"], one["nll"] is None) for one in shown}
+    trained = planted.champion.id
+    assert listed == {trained: (None, False), first.artifact: (trained, True), second.artifact: (trained, True)}
+    told = run(planted.root, "artifacts", "list", environment=database).stdout
+    assert f"{first.artifact} was not measured: it is {trained} with models onboarded since" in told
 
 
 @pytest.mark.parametrize("design", list(Design))

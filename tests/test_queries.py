@@ -74,6 +74,18 @@ def test_a_label_that_changed_shows_as_a_disagreeing_repeat(engine: Engine) -> N
     assert queries.repeat_rate(engine) == queries.RepeatRate(1, 1)
 
 
+def test_a_models_answers_are_counted_and_those_of_others_stand_beside_them(engine: Engine) -> None:
+    watermark = fill(engine)
+    found = queries.answers_of(engine, "m")
+    assert found[["label", "n_observations"]].to_numpy().tolist() == [[0.5, 2], [0, 1]]
+    assert queries.answers_of(engine, "m", watermark)["n_observations"].tolist() == [1]
+    keys = found["key"].tolist()
+    others = queries.answers_of_others(engine, "m", keys)
+    assert (others["key"].tolist(), others["label"].tolist()) == (keys[:1], [1.0])
+    assert queries.answers_of_others(engine, "m", keys[1:]).empty
+    assert queries.answers_of_others(engine, "n", keys)["label"].tolist() == [0.5, 0.0]
+
+
 def test_the_pool_counts_outcomes(engine: Engine) -> None:
     fill(engine)
     assert {row.name: (row.n_outcomes, row.retired) for row in queries.pool_models(engine)} == {

@@ -15,7 +15,7 @@ from tests.planted import planted_log
 from tests.test_fit import QUICK
 from training.dataset import Correctness
 from training.fit import fit_scorer
-from training.repeats import agreement, weigh
+from training.repeats import agreement, weigh, weigh_alone
 
 N = 120
 QUESTIONS = [(f"q{i}", f"question {i} about {i * 7919 % 1000}", "sums", "train") for i in range(N)]
@@ -94,6 +94,32 @@ def test_new_draws_count_each_and_echoes_count_once() -> None:
 
 def _labels(drawn: Drawn) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return drawn.label, drawn.n_observations
+
+
+@pytest.mark.parametrize("repeated", ["easy", "hard", "one model's"])
+def test_repeats_on_some_questions_are_judged_by_those(repeated: str) -> None:
+    rng = np.random.default_rng(0)
+    level = np.where(np.arange(1500) < 1200, 2.0, -1.0)[:, None]
+    p = 1 / (1 + np.exp(-(level + rng.normal(0, 1, (1500, 1)) + rng.normal(0, 0.5, 12))))
+    n = np.ones(p.shape, dtype=np.float32)
+    if repeated == "one model's":
+        n[1200:, 0] = 5
+    else:
+        n[level[:, 0] > 0 if repeated == "easy" else level[:, 0] < 0] = 5
+    draws = (rng.binomial(n.astype(np.int64), p) / n).astype(np.float32)
+    assert agreement(draws, n) < 0.15
+    assert agreement((rng.random(p.shape) < p).astype(np.float32), n) > 0.85
+
+
+def test_one_models_repeats_weigh_as_it_agrees_with_itself() -> None:
+    drawn = Drawn.of(400, own=0.0)
+    others = (np.random.default_rng(3).random((400, 7)) < drawn.p[:, 1:]).astype(np.float32)
+    others[::3, 2] = np.nan
+    n = drawn.n_observations[:, 0].astype(np.float64)
+    draws = drawn.label[:, 0].astype(np.float64)
+    assert weigh_alone(draws, n, others).min() > 3.5
+    assert weigh_alone((draws > 0.5).astype(np.float64), n, others).max() < 1.2
+    assert weigh_alone(draws, np.ones(400), others).tolist() == [1.0] * 400
 
 
 def test_a_few_repeats_are_half_believed_and_single_outcomes_weigh_one() -> None:

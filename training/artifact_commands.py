@@ -56,6 +56,9 @@ def show_artifacts(database: Database = None, as_json: AsJson = False) -> None:
     natural = console.measure(table, options=console.options.update(max_width=MAX_WIDTH)).maximum
     Console(width=max(console.width, natural)).print(table)  # a narrow terminal breaks the lines, and nothing is cut
     for one in shown:
+        if one["measured_on"] is not None:
+            print(f"{one['id']} was not measured: it is {one['measured_on']} with models onboarded since")
+    for one in shown:
         if one["gate_promote"] is False:
             print(f"{one['id']} was refused:")
             for reason in one["gate_reasons"]:
@@ -99,6 +102,8 @@ def rollback(
 ) -> None:
     """Bring back the champion before this one; again, and it goes one further back.
 
+    Logs stay as they are: answers that were onboarded go with `embedrouter imports forget answers:MODEL`.
+
     Example:
 
     `embedrouter artifacts rollback --reason "answers got worse"`
@@ -115,6 +120,11 @@ def rollback(
             read_artifact(Path(target.path))
         restored = promotions.rollback(engine, reason)
     print(f"{restored.artifact_id} is the champion again, in place of {before.artifact_id if before else 'none'}")
+    if before is not None and before.kind == "onboard":
+        print(
+            "the onboarded answers stay stored, and the next onboarding or training learns from them: "
+            "`embedrouter imports forget answers:MODEL --yes` forgets them"
+        )
 
 
 def register(app: typer.Typer) -> None:
@@ -127,8 +137,12 @@ def register(app: typer.Typer) -> None:
 
 
 def _summary(row: "ArtifactRow", champion_id: str | None) -> dict[str, Any]:
-    """What a list says of an artifact; its figures are the default method's on the test questions."""
-    methods = row.metrics.get("methods") or {}
+    """What a list says of an artifact; its figures are the default method's on the test questions.
+
+    measured_on: the artifact whose figures are listed with it, where models were onboarded to that; its own are none.
+    """
+    measured_on = row.metrics.get("measured_on")
+    methods = {} if measured_on else row.metrics.get("methods") or {}
     figures = methods.get(row.metrics.get("default", "")) or {}
     gate = row.gate or {}
     return {
@@ -136,6 +150,7 @@ def _summary(row: "ArtifactRow", champion_id: str | None) -> dict[str, Any]:
         "champion": row.id == champion_id,
         "created_at": row.created_at.isoformat(timespec="seconds"),
         "n_questions": (row.metrics.get("dataset") or {}).get("n_questions"),
+        "measured_on": measured_on,
         "nll": figures.get("nll"),
         "auc": figures.get("auc"),
         "routing_accuracy": figures.get("routing_accuracy"),

@@ -11,13 +11,14 @@ from sqlalchemy import Engine
 from data import queries
 from data.queries import ChampionRow
 from router.artifact import Artifact, Manifest, read_artifact, write_artifact
-from router.scorer import Scorer
+from router.scorer import Scorer, Singles
 from router.surface import describe
 from training.costs import AnswerLengths, fold_in_lengths, with_row
 from training.errors import TrainingError
 from training.family import family_of
 from training.fold_in import LOG_PRIOR_MODELS, ModelPosterior, family_prior, pool_prior, questions_from_text
 from training.posterior import Posterior
+from training.repeats import weigh_alone
 
 
 def what_was_known(champion: Artifact, model_name: str) -> Literal["new", "onboarded", "trained"]:
@@ -28,8 +29,12 @@ def what_was_known(champion: Artifact, model_name: str) -> Literal["new", "onboa
 
 
 def population_of(champion: Artifact, model_name: str) -> ModelPosterior:
-    """What is known of an untrained model: the pool's trained ones, and among them those of its family."""
+    """What is known of a model by others: the pool's trained ones, and among them those of its family.
+
+    Of a pool of the model alone, nothing else is known than what that one is like.
+    """
     trained = _trained_columns(champion)
+    trained = [c for c in trained if champion.model_names[c] != model_name] or trained
     embedding = champion.scorer.model_embedding[trained].astype(np.float64)
     bias = champion.scorer.model_bias[trained].astype(np.float64)
     family = family_of(model_name)
@@ -138,6 +143,18 @@ def questions_of(champion: Artifact, answers: pd.DataFrame) -> Posterior:
         by_text = questions_from_text(champion.scorer, champion.encoder.encode(unseen), describe(unseen))
         mean[new], covariance[new] = by_text.mean, by_text.covariance
     return Posterior(mean, covariance)
+
+
+def weigh_answers(engine: Engine, model_name: str, answers: pd.DataFrame) -> Singles:
+    """How many outcomes each of a model's answered questions, as of `answers_of`, is worth; one without repeats."""
+    label, n_observations = (answers[name].to_numpy(dtype=np.float64) for name in ("label", "n_observations"))
+    weight, repeated = np.ones(len(answers), dtype=np.float32), n_observations > 1
+    if repeated.any():
+        keys = answers["key"].to_numpy(dtype=np.int64)[repeated]
+        others = queries.answers_of_others(engine, model_name, keys.tolist())
+        beside = others.pivot(index="key", columns="model", values="label").reindex(keys).to_numpy(dtype=np.float32)
+        weight[repeated] = weigh_alone(label[repeated], n_observations[repeated], beside)
+    return weight
 
 
 def require_champion(engine: Engine) -> ChampionRow:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.encoder.base import Vectors
-from router.scorer import Scorer
+from router.scorer import Scorer, Singles
 from training.posterior import Models, Outcomes, Posterior, evidence, infer, sigmoid
 
 Floats = NDArray[np.float64]
@@ -93,9 +93,16 @@ def family_prior(pool: ModelPosterior, relatives: Floats, n_pool: int) -> ModelP
     return ModelPosterior(mean, (1 - correlation * share) * pool.covariance)
 
 
-def fold_in(prior: ModelPosterior, questions: Posterior, label: Floats, steps: int = 25) -> ModelPosterior:
-    """Update what is known of a model by its answers: label (N,) in [0, 1] on N questions, NaN where unobserved."""
-    outcomes = Outcomes.from_grid(np.asarray(label, dtype=np.float32)[:, None])
+def fold_in(
+    prior: ModelPosterior, questions: Posterior, label: Floats, weight: Singles | None = None, steps: int = 25
+) -> ModelPosterior:
+    """Update what is known of a model by its answers: label (N,) in [0, 1] on N questions, NaN where unobserved.
+
+    weight: (N,), how many outcomes each label is worth, as of `training.repeats`; none is one each.
+    """
+    outcomes = Outcomes.from_grid(
+        np.asarray(label, dtype=np.float32)[:, None], None if weight is None else weight[:, None]
+    )
     y, weight = outcomes.label[:, 0], outcomes.weight[:, 0]
     precision = np.linalg.inv(prior.covariance)
     theta = prior.mean.copy()
@@ -119,14 +126,18 @@ def questions_from_text(scorer: Scorer, vectors: Vectors, surface: NDArray[np.fl
     return Posterior(embedding.astype(np.float64), covariance)
 
 
-def questions_from_outcomes(scorer: Scorer, embedding: NDArray[np.float32], label: NDArray[np.float32]) -> Posterior:
+def questions_from_outcomes(
+    scorer: Scorer, embedding: NDArray[np.float32], label: NDArray[np.float32], start: Floats | None = None
+) -> Posterior:
     """What text and the pool's outcomes (N, M), NaN where unobserved, say of questions the fit did not see.
 
-    Of text what it usually says: beside outcomes it matters little how much more or less than that.
+    Of text what it usually says: beside outcomes it matters little how much more or less than that. start: (N, K), of
+    means nearby, from where fewer steps lead there.
     """
     models = Models(scorer.model_embedding.astype(np.float64), scorer.model_bias.astype(np.float64))
     residual = scorer.residual.astype(np.float64)
-    return infer(Outcomes.from_grid(label), models, embedding.astype(np.float64), residual, steps=8)
+    steps = 8 if start is None else 2
+    return infer(Outcomes.from_grid(label), models, embedding.astype(np.float64), residual, start, steps)
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,26 @@
 """The verb `forecast`. Imports happen inside it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from training.forecast_pool import BenchmarkForecast
+
+WIDE = 0.5  # an interval that tells little of the level
+N_TO_LABEL = 20
 
 
 def forecast(
     benchmark: Annotated[str, typer.Option(help="The benchmark's name; for a new one any, with --questions.")],
     model: Annotated[str | None, typer.Option(help="One model; default: every model of the logs.")] = None,
     answers: Annotated[
-        Path | None, typer.Option(help="Labelled items: question_id, label (0 to 1); for several models model_name.")
+        Path | None,
+        typer.Option(
+            help="Labelled items: question_id, label (0 to 1); for several models model_name; rows whose column "
+            "benchmark names another are left out."
+        ),
     ] = None,
     questions: Annotated[
         Path | None, typer.Option(help="A new benchmark's prompts: prompt, and question_id (default: 1, 2, ...).")
@@ -83,6 +93,9 @@ def forecast(
             "n_items": found.n_items,
             "artifact": found.artifact,
             "level": LEVEL,
+            "n_labels_elsewhere": found.n_labels_elsewhere,
+            "n_benchmarks": found.n_benchmarks,
+            "note": _note(found),
             "forecasts": [{"model": row.model, "regime": row.regime, **asdict(row.forecast)} for row in found.rows],
         }
         print(json.dumps(answer))
@@ -103,6 +116,24 @@ def forecast(
             row.regime,
         )
     Console().print(table)
+    if found.n_labels_elsewhere:
+        print(f"left out of {answers}: {found.n_labels_elsewhere:,} labelled rows of other benchmarks")
+    if note := _note(found):
+        print(note)
+
+
+def _note(found: "BenchmarkForecast") -> str | None:
+    """What to make of wide intervals on a new benchmark, and what narrows them; nothing where there are none."""
+    if found.n_benchmarks is None:
+        return None
+    if not any(not row.forecast.n_labelled and row.forecast.high - row.forecast.low > WIDE for row in found.rows):
+        return None
+    plural = "s" * (found.n_benchmarks != 1)
+    return (
+        "without labelled items the order of models says more than their level, which is learned from "
+        f"{found.n_benchmarks} known benchmark{plural}. About {N_TO_LABEL} labelled items of a model narrow its "
+        "interval: name a file of question_id, model_name and label with --answers"
+    )
 
 
 def _suggest(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data.errors import LogFormatError
 from data.importers.rejects import Rejects
-from data.importers.rows import Table
+from data.importers.rows import Row, Table
 from data.importers.values import CellError, number_of, optional_text, text_of
 
 KINDS = (".csv", ".jsonl", ".parquet")
@@ -21,11 +21,12 @@ class NewQuestion:
 
 @dataclass(frozen=True)
 class Label:
-    """One labelled item: model is None where the file does not say whose it is."""
+    """One labelled item: model is None where the file does not say whose it is, benchmark where not of which."""
 
     question_id: str
     model: str | None
     label: float
+    benchmark: str | None = None
 
 
 def read_questions(path: Path) -> list[NewQuestion]:
@@ -47,27 +48,32 @@ def read_questions(path: Path) -> list[NewQuestion]:
 
 
 def read_labels(path: Path) -> list[Label]:
-    """Read question_id, label in [0, 1] and perhaps model_name; rows without a label are left out.
+    """Read question_id, label in [0, 1] and perhaps model_name and benchmark; rows without a label are left out.
 
     LogFormatError where a label is no such number, a row repeats, or nothing is labelled.
     """
-    labels: dict[tuple[str, str | None], Label] = {}
+    labels: dict[tuple[str, str | None, str | None], Label] = {}
     for row in _open(path, ("question_id", "label")):
         try:
             question_id = text_of(row.cells.get("question_id"), "question_id", 512).strip()
-            model = optional_text(row.cells.get("model_name"), "model_name", 256)
+            model = _optional(row, "model_name")
+            benchmark = _optional(row, "benchmark")
             label = number_of(row.cells.get("label"), "label", 1)
         except CellError as error:
             raise LogFormatError(f"{path} line {row.line}: {error}") from None
         if label is None:
             continue
-        key = (question_id, model.strip() if model else None)
+        key = (question_id, model, benchmark)
         if key in labels:
             raise LogFormatError(f"{path} line {row.line}: question_id {question_id} is labelled above already")
-        labels[key] = Label(*key, label)
+        labels[key] = Label(question_id, model, label, benchmark)
     if not labels:
         raise LogFormatError(f"{path} holds no labelled items: give it rows with question_id and label (0 to 1)")
     return list(labels.values())
+
+
+def _optional(row: Row, column: str) -> str | None:
+    return (optional_text(row.cells.get(column), column, 256) or "").strip() or None
 
 
 def _open(path: Path, needed: tuple[str, ...]) -> Table:

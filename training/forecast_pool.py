@@ -30,6 +30,7 @@ from training.forecast_files import Label, NewQuestion, read_labels, read_questi
 from training.gate import champion_folder
 from training.known_benchmark import OUTLIER, ability_elsewhere, facts_of, fit_benchmark
 from training.posterior import Posterior
+from training.repeats import weigh
 from training.transfer import Transfer, measure_transfer, models_of, new_items, shared_error, shift_of
 from training.vectors import question_vectors
 
@@ -38,6 +39,7 @@ Progress = Callable[[str], None]
 OBSERVED = "observed"
 KNOWN_BENCHMARK = "known benchmark"
 NEW_BENCHMARK = "new benchmark"
+N_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,18 @@ class ModelForecast:
 
 @dataclass(frozen=True)
 class BenchmarkForecast:
-    """A benchmark's forecasts, the best model first."""
+    """A benchmark's forecasts, the best model first.
+
+    n_labels_elsewhere: labels of other benchmarks, which the file held too; n_benchmarks: from how many known ones it
+    was learned how models do on a new one, None where nothing needed that.
+    """
 
     benchmark: str
     n_items: int
     artifact: str
     rows: tuple[ModelForecast, ...]
+    n_labels_elsewhere: int
+    n_benchmarks: int | None
 
 
 def forecast_benchmark(
@@ -78,17 +86,25 @@ def forecast_benchmark(
     """Forecast models on a benchmark of the logs, or on a file of new questions.
 
     model: a name or an alias, default every model of the logs that is not retired; is_new says that no log knows it.
-    answers: labelled items, the model's or, with a column model_name, several models'.
+    answers: labelled items, the model's or, with a column model_name, several models'; where a column benchmark names
+    others, theirs are left out.
     EmbedRouterError where names, files or items do not match.
     """
     known = queries.pool_models(engine)
     name_of = {alias: row.name for row in known for alias in (row.name, *row.aliases)}
     model = name_of.get(model, model) if model else None
     asked = read_questions(questions) if questions else None
+    labels = read_labels(answers) if answers else []
     given = [
         label if label.model is None else replace(label, model=name_of.get(label.model, label.model))
-        for label in (read_labels(answers) if answers else [])
+        for label in labels
+        if label.benchmark in (None, benchmark)
     ]
+    if labels and not given:
+        theirs = sorted({label.benchmark for label in labels if label.benchmark})
+        raise EmbedRouterError(
+            f"{answers} labels no item of {benchmark!r}: its column benchmark says {_listed(theirs)}"
+        )
     on_progress("reading the champion and the logs")
     artifact = read_artifact(champion_folder(require_champion(engine), artifacts_root))
     log = queries.read_log(engine)
@@ -107,7 +123,9 @@ def forecast_benchmark(
     wanted = [names.index(model)] if model else [at for at, name in enumerate(names) if name not in retired]
     rows = [pool.forecast(names, column, label) for column in wanted]
     rows.sort(key=lambda row: -row.forecast.accuracy)
-    return BenchmarkForecast(benchmark, len(ids), artifact.id, tuple(rows))
+    is_new_benchmark = any(row.regime.startswith(NEW_BENCHMARK) for row in rows)
+    n_benchmarks = pool.n_benchmarks if is_new_benchmark else None
+    return BenchmarkForecast(benchmark, len(ids), artifact.id, tuple(rows), len(labels) - len(given), n_benchmarks)
 
 
 class _Pool:
@@ -152,6 +170,11 @@ class _Pool:
         forecast = forecast_or_count(theta, items, own, shift, self.seed)
         return ModelForecast(names[column], f"{NEW_BENCHMARK}, {known}", forecast)
 
+    @property
+    def n_benchmarks(self) -> int:
+        """From how many benchmarks it was learned how models do on a new one."""
+        return self._transfer.n_benchmarks
+
     def _by_champion(self, label: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
         """Labels (N, len(names)) by the champion's models, (N, M); NaN for one that is not among the names."""
         column = {name: at for at, name in enumerate(names)}
@@ -172,16 +195,25 @@ class _Pool:
         return population_of(self.artifact, name)
 
     def _theta(self, name: str, column: int | None) -> ModelPosterior:
-        """What is known of a model from other benchmarks."""
+        """What is known of a model from other benchmarks: its answers there count once, and others tell of the rest."""
         answers = None if column is None else np.where(self.here, np.nan, self.data.label[:, column])
         if name in self.artifact.model_names and not self.here.any():
             return column_of(self.artifact.scorer, self.artifact.model_names.index(name))
         prior = self._population(name)
         if answers is None or np.isnan(answers).all():
             return prior
-        seen = ~np.isnan(answers)
-        known = self._questions
-        return fold_in(prior, Posterior(known.mean[seen], known.covariance[seen]), answers[seen].astype(np.float64))
+        rows = np.flatnonzero(~np.isnan(answers))
+        weight = None if self._weight is None else self._weight[rows, column]
+        return fold_in(prior, self._questions_without(name, rows), answers[rows].astype(np.float64), weight)
+
+    def _questions_without(self, name: str, rows: NDArray[np.int64]) -> Posterior:
+        """What text and the champion's models but one say of some logged questions, row numbers of shape (n,)."""
+        known = Posterior(self._questions.mean[rows], self._questions.covariance[rows])
+        if name not in self.artifact.model_names:
+            return known
+        label = self._by_champion(self.data.label[rows], self.data.model_names)
+        label[:, self.artifact.model_names.index(name)] = np.nan
+        return questions_from_outcomes(self.artifact.scorer, self._embedding[rows], label, known.mean)
 
     @cached_property
     def _ability(self) -> NDArray[np.float64]:
@@ -200,8 +232,18 @@ class _Pool:
     def _questions(self) -> Posterior:
         """What text and the champion's models' outcomes say of every logged question."""
         label = self._by_champion(self.data.label, self.data.model_names)
-        embedding = self.artifact.scorer.embed(self._vectors, self._surface)
-        return questions_from_outcomes(self.artifact.scorer, embedding, label)
+        return questions_from_outcomes(self.artifact.scorer, self._embedding, label)
+
+    @cached_property
+    def _embedding(self) -> Singles:
+        """The text's forecast of every logged question's embedding, (n_questions, K)."""
+        return self.artifact.scorer.embed(self._vectors, self._surface)
+
+    @cached_property
+    def _weight(self) -> Singles | None:
+        """How many outcomes each logged label is worth, (n_questions, n_models); none: one each."""
+        counts = self.data.n_observations
+        return None if counts is None else weigh(self.data.label, counts)
 
     @cached_property
     def _text(self) -> NDArray[np.float64]:
@@ -274,6 +316,10 @@ def _check_names(
         )
     if asked is not None and here.any():
         raise EmbedRouterError(f"the logs hold a benchmark {benchmark!r} already: leave out --questions, or rename it")
+    if is_new and model is None:
+        raise EmbedRouterError("--new says that one model is in no log: name it with --model")
+    if is_new and model in data.model_names:
+        raise EmbedRouterError(f"the logs know the model {model!r}: leave out --new, or give a new model its own name")
     if model is None or model in data.model_names:
         return
     if not is_new and not any(label.model in (None, model) for label in given):
@@ -281,6 +327,10 @@ def _check_names(
             f"no log knows the model {model!r}: {near_names(model, data.model_names)}; "
             "a new model needs --answers FILE, or --new for a forecast without any"
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:N_NAMED]) + (", ..." if len(names) > N_NAMED else "")
 
 
 def near_names(name: str, known: Sequence[str]) -> str:

@@ -19,6 +19,8 @@ from data.importers.intake import REJECTS_FOLDER, ImportSummary
 from data.queries import ChampionRow
 from router.artifact import Artifact, read_artifact
 from router.pool import AUTO
+from router.scorer import Singles
+from training.contradictions import Contradictions, find_contradictions, warn_of
 from training.costs import AnswerLengths
 from training.derived import (
     column_of,
@@ -27,6 +29,7 @@ from training.derived import (
     prior_of,
     questions_of,
     require_champion,
+    weigh_answers,
     what_was_known,
 )
 from training.errors import TrainingError
@@ -38,6 +41,7 @@ from training.fold_in import (
     fold_in,
 )
 from training.gate import champion_folder
+from training.outliers import fold_in_outlier
 from training.posterior import Posterior
 
 Floats = NDArray[np.float64]
@@ -61,12 +65,14 @@ class Onboarded:
     """What became of an onboarding.
 
     was: "new", "onboarded" or "trained", what the champion knew of the model before; n_answers: questions that were
-    folded in, those of all runs since the last training; n_held_out: answers to test questions, which are kept for
-    comparisons; promoted: whether the artifact is another than the champion was; fold_in_s: the fold-in alone.
+    folded in, those of all runs since the last training; n_held_out: answers to test questions and near-duplicates
+    of these, kept for comparisons; promoted: whether the artifact is another than the champion was; fold_in_s: the
+    fold-in alone.
     accuracy, by_benchmark: on the questions that the champion was fitted on; more_answers: to halve the error of the
     accuracy, none where they are countless. expected_output_tokens: the model's usual answer, none where no answer was
     ever counted; output_tokens_estimated: whether it was taken from characters, some of it at least; n_counted: the
-    answers whose lengths were folded in, 0 also where training knows the model's lengths.
+    answers whose lengths were folded in, 0 also where training knows the model's lengths. contradictions: among its
+    answers, and between them and the logs that training read; warnings: what to say of them.
     """
 
     model: str
@@ -86,6 +92,8 @@ class Onboarded:
     expected_output_tokens: float | None
     output_tokens_estimated: bool
     n_counted: int
+    contradictions: Contradictions
+    warnings: tuple[str, ...]
 
 
 def onboard(
@@ -99,7 +107,8 @@ def onboard(
 ) -> Onboarded:
     """Import a model's answers, fold it in, and promote the artifact that knows it.
 
-    TrainingError without a champion, or without an answer that may be folded in; the answers are in SQL all the same.
+    Where the champion was trained on all of them it stays. TrainingError without a champion, or without an answer
+    that may be folded in; the answers are in SQL all the same.
     """
     if model_name == AUTO:
         raise TrainingError(f"no model can be called {AUTO}: that name asks the router to choose")
@@ -115,6 +124,9 @@ def onboard(
         champion = read_artifact(champion_folder(champion_row, artifacts_root))
         on_progress("folding in")
         evidence = _Evidence.read(engine, champion, row.name, imported)
+        if evidence.is_empty:
+            artifact, folded, lengths = champion, _as_known(champion, row.name), None
+            break
         folded = _fold(champion, row.name, evidence)
         lengths = evidence.lengths(champion, row.name)
         artifact = derive(champion, row.name, folded.posterior, lengths, artifacts_root)
@@ -124,16 +136,23 @@ def onboard(
     return _sum_up(engine, artifact, champion, folded, evidence, lengths, row.name, imported, retired=row.retired)
 
 
+def _as_known(champion: Artifact, model_name: str) -> "_Folded":
+    """What the champion knows of a model as it is."""
+    return _Folded(column_of(champion.scorer, champion.model_names.index(model_name)), 0.0)
+
+
 @dataclass(frozen=True)
 class _Evidence:
-    """A model's answers since the champion's training, on questions that may be learned from.
+    """A model's answers since the champion's training, on questions that may be learned from; none where it knew all.
 
-    questions: what is known of them; label: (N,); n_held_out: answers to test questions, left out; prompts: N;
+    questions: what is known of them; label: (N,), means over repeats; weight: (N,), how many outcomes each is worth, as
+    of `training.repeats`; n_held_out: answers to test questions and near-duplicates, left out; prompts: N;
     output_tokens: (N,), NaN where uncounted; tokens_estimated: (N,), where they were taken from characters.
     """
 
     questions: Posterior
     label: Floats
+    weight: Singles
     n_held_out: int
     prompts: list[str]
     output_tokens: Floats
@@ -142,24 +161,32 @@ class _Evidence:
     @classmethod
     def read(cls, engine: Engine, champion: Artifact, model_name: str, imported: ImportSummary) -> "_Evidence":
         every = queries.answers_of(engine, model_name, champion.manifest.outcome_watermark)
-        usable = every[every["split"] != "test"].reset_index(drop=True)
+        usable = every[~every["key"].isin(queries.held_out_questions(engine))].reset_index(drop=True)
         n_held_out = len(every) - len(usable)
-        if not len(usable):
-            if model_name in champion.model_names and not n_held_out:
-                why = f": artifact {champion.id} was trained on all that {model_name} answered"
-            elif n_held_out:
-                why = f": all {n_held_out} are to test questions, which are kept for comparisons; answer others too"
+        knows_all = what_was_known(champion, model_name) == "trained" and not len(every) and imported.n_repeated > 0
+        if not len(usable) and not knows_all:
+            if n_held_out:
+                why = (
+                    f": all {n_held_out} are to test questions or near-duplicates of these, which are kept for "
+                    "comparisons; answer others too"
+                )
             else:
                 why = _why(imported)
             raise TrainingError(f"{model_name} has no answer that can be folded in{why}")
         return cls(
             questions_of(champion, usable),
             usable["label"].to_numpy(dtype=np.float64),
+            weigh_answers(engine, model_name, usable),
             n_held_out,
             usable["prompt"].astype(str).tolist(),
             usable["output_tokens"].to_numpy(dtype=np.float64),
             usable["tokens_estimated"].to_numpy(dtype=np.bool_),
         )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is none, because the champion was trained on all answers."""
+        return not len(self.label)
 
     def lengths(self, champion: Artifact, model_name: str) -> AnswerLengths | None:
         """The counted answers with their prompts' vectors; none where there are none, or training knows lengths."""
@@ -179,13 +206,17 @@ class _Folded:
 
 def _fold(champion: Artifact, model_name: str, evidence: _Evidence) -> _Folded:
     prior = prior_of(champion, model_name)
+    fold = fold_in if what_was_known(champion, model_name) == "trained" else fold_in_outlier
     started = time.perf_counter()
-    posterior = fold_in(prior, evidence.questions, evidence.label)
+    posterior = fold(prior, evidence.questions, evidence.label, evidence.weight)
     return _Folded(posterior, time.perf_counter() - started)
 
 
 def _promote(engine: Engine, artifact: Artifact, over: ChampionRow, model_name: str, evidence: _Evidence) -> bool:
-    """List the artifact and make it champion, unless another was promoted meanwhile."""
+    """List the artifact and make it champion, unless another was promoted meanwhile.
+
+    Its metrics are those of the trained artifact that it derives from, and name it: nothing was measured on this one.
+    """
     manifest = artifact.manifest
     parent = next((one for one in queries.artifacts(engine) if one.id == over.artifact_id), None)
     promotions.add_artifact(
@@ -195,7 +226,7 @@ def _promote(engine: Engine, artifact: Artifact, over: ChampionRow, model_name: 
         encoder_fingerprint=manifest.encoder_fingerprint,
         data_fingerprint=manifest.data_fingerprint,
         outcome_watermark=manifest.outcome_watermark,
-        metrics=manifest.metrics if parent is None else parent.metrics,
+        metrics=(manifest.metrics if parent is None else parent.metrics) | {"measured_on": manifest.parent},
     )
     reason = f"{model_name} folded in from {len(evidence.label)} answers"
     return promotions.promote_over(engine, artifact.id, over.promotion_id, KIND, reason)
@@ -229,6 +260,8 @@ def _sum_up(
         nearest = _nearest(artifact, model_name, questions)
         more = answers_to_halve(folded.posterior, questions)
     manifest, column = artifact.manifest, artifact.model_names.index(model_name)
+    counts = queries.answer_counts(engine, model_name, champion.manifest.outcome_watermark)
+    contradictions = find_contradictions(counts)
     return Onboarded(
         model=model_name,
         was=what_was_known(champion, model_name),
@@ -247,6 +280,8 @@ def _sum_up(
         expected_output_tokens=manifest.expected_output_tokens[column],
         output_tokens_estimated=bool(manifest.output_tokens_estimated and manifest.output_tokens_estimated[column]),
         n_counted=0 if lengths is None else len(lengths.tokens),
+        contradictions=contradictions,
+        warnings=warn_of(contradictions, model_name, imported.source),
     )
 
 

@@ -108,6 +108,8 @@ def _print(done: "Onboarded") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from training.contradictions import forget
+
     console, imported = Console(highlight=False), done.imported
     console.print(
         f"answers: {imported.n_new:,} new, {imported.n_repeated:,} repeated, {imported.n_conflicting:,} conflicting, "
@@ -118,15 +120,20 @@ def _print(done: "Onboarded") -> None:
     if imported.rejects is not None:
         console.print(f"  all {imported.n_rejected:,} rejected rows are in {imported.rejects}", markup=False)
     if done.n_held_out:
-        console.print(f"{done.n_held_out:,} are to test questions: kept for comparisons, not folded in")
+        console.print(
+            f"{done.n_held_out:,} are to test questions or near-duplicates: kept for comparisons, not folded in"
+        )
+    for warning in done.warnings:
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     before = {
         "new": "is new to the pool",
         "onboarded": "was onboarded before and is updated",
         "trained": "was in the pool already and is updated from what its training knew",
     }[done.was]
-    console.print(
-        f"\n[bold]{done.model}[/bold] {before}: {done.n_answers:,} answers folded in {done.fold_in_s * 1e3:.1f} ms"
-    )
+    if not done.n_answers:
+        before = "was in the pool already, and its training knew all of these answers"
+    folded = f": {done.n_answers:,} answers folded in {done.fold_in_s * 1e3:.1f} ms" if done.n_answers else ""
+    console.print(f"\n[bold]{done.model}[/bold] {before}{folded}")
     if done.accuracy is not None:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         table.add_column("benchmark", no_wrap=True)
@@ -142,7 +149,12 @@ def _print(done: "Onboarded") -> None:
         console.print(f"nearest models, by the distance of P(correct): {near}", markup=False)
     if done.promoted:
         console.print(f"\npromoted: {done.artifact} is the champion now, in place of {done.parent}")
-        console.print("`embedrouter artifacts rollback` brings that back")
+        console.print(
+            "`embedrouter artifacts rollback` brings that back; the answers stay stored, and the next onboarding or "
+            f"training learns from them, unless {forget(done.imported.source)} forgets them too",
+            markup=False,
+            soft_wrap=True,
+        )
     else:
         console.print(f"\nnothing new: the champion {done.artifact} knows these answers")
     if done.retired:

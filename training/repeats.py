@@ -26,27 +26,43 @@ def weigh(label: Singles, n_observations: Singles) -> Singles:
     return weight
 
 
+def weigh_alone(label: Floats, n_observations: Floats, others: Singles) -> Singles:
+    """Weigh one model's mean labels (N,), observed so often, beside the others' (N, M), NaN unobserved; (N,).
+
+    Only its own repeats say how it agrees with itself: others may sample their answers where it does not. What the
+    others answered to the same questions says what difficulty explains.
+    """
+    grid = np.column_stack([label, others]).astype(np.float32)
+    counts = np.ones_like(grid)
+    counts[:, 0] = n_observations
+    return weigh(grid, counts)[:, 0]
+
+
 def agreement(label: Singles, n_observations: Singles) -> float:
-    """Estimate r by moments: (within - across) / (variance - across), all about each model's mean.
+    """Estimate r by moments: (within - across) / (variance - across), about each model's mean on repeated questions.
 
     within: the covariance of two repeats of a cell; across: that of two models on the same question, which is what
-    difficulty explains; variance: of a single observation. What a model's own strengths explain counts as agreement,
-    so r is rather too large, and repeats count rather too little.
+    difficulty explains; variance: of a single observation. Questions without repeats may be easier or harder, and are
+    left out; of the others, each counts in all three as often as its cells were repeated. What a model's own strengths
+    explain counts as agreement, so r is rather too large, and repeats count rather too little.
     """
-    y = label.astype(np.float64)
+    repeated = ~np.isnan(label) & (n_observations > 1)
+    rows = repeated.any(axis=1)
+    y, counts, repeated = label[rows].astype(np.float64), n_observations[rows].astype(np.float64), repeated[rows]
     observed = ~np.isnan(y)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(observed, y, 0).sum(axis=0) / observed.sum(axis=0)  # (M,)
-    residual = np.where(observed, y - mean, 0)
-    n_models = observed.sum(axis=1)
-    n_pairs = (n_models * (n_models - 1)).sum()
-    products = np.square(residual.sum(axis=1)) - np.square(residual).sum(axis=1)
-    across = max(float(products.sum() / n_pairs), 0.0) if n_pairs else 0.0
-    cell = np.nonzero(observed & (n_observations > 1))
-    share, rate, n = y[cell], mean[cell[1]], n_observations[cell].astype(np.float64)
-    squares = n * (share * (1 - 2 * rate) + rate**2)  # of the single 0/1 observations about the model's mean, summed
-    within = (np.square(n * (share - rate)) - squares) / (n * (n - 1))
-    variance = rate * (1 - rate)
+    mean = np.where(observed, y, 0).sum(axis=0) / np.maximum(observed.sum(axis=0), 1)  # (M,)
+    cell = np.nonzero(repeated)
+    share, rate, n = y[cell], mean[cell[1]], counts[cell]
+    variance = share * (1 - 2 * rate) + rate**2  # the mean square of the single 0/1 observations about the model's mean
+    within = (n * np.square(share - rate) - variance) / (n - 1)
+    across = _across_models(np.where(observed, y - mean, 0), observed.sum(axis=1), repeated.sum(axis=1))
     prior = PRIOR_CELLS * 0.25
     found = (within - across).sum() + USUAL_AGREEMENT * prior
     return float(np.clip(found / max((variance - across).sum() + prior, 1e-9), 0, 1))
+
+
+def _across_models(residual: Floats, n_models: NDArray[np.int64], times: NDArray[np.int64]) -> float:
+    """The covariance of two models on a question: residual (N, M), 0 unobserved; question n counts times[n], (N,)."""
+    n_pairs = times @ (n_models * (n_models - 1))
+    products = times @ (np.square(residual.sum(axis=1)) - np.square(residual).sum(axis=1))
+    return max(float(products / n_pairs), 0.0) if n_pairs else 0.0

@@ -51,7 +51,8 @@ def import_answers(
 
 
 def _require_columns(path: Path) -> None:
-    columns = Table(path, Rejects()).columns
+    table = Table(path, Rejects())
+    columns = table.columns
     lacking = [
         " or ".join(either)
         for either in (("question_id", "prompt"), ("label", "score"))
@@ -59,7 +60,8 @@ def _require_columns(path: Path) -> None:
     ]
     if lacking:
         raise LogFormatError(
-            f"{path} lacks the column {' and '.join(lacking)}; it has {', '.join(columns) or 'none'}. {NEEDED}"
+            f"{path} lacks the column {' and '.join(lacking)}; it has {', '.join(columns) or 'none'}"
+            f"{table.separator_hint}. {NEEDED}"
         )
 
 

@@ -41,11 +41,11 @@ from training.fold_in import (
     ModelPosterior,
     expect_accuracies,
     family_prior,
-    fold_in,
     pool_prior,
     questions_from_text,
 )
 from training.metrics import Cells, hit_by_cell, nll_by_cell
+from training.outliers import fold_in_outlier
 from training.posterior import Posterior, sigmoid
 from training.suggest import d_optimal, information_points, stratified
 
@@ -117,6 +117,7 @@ def run(
     if develop:
         data = data.rows(np.flatnonzero(data.split != "test"))
         data = replace(data, split=np.where(data.split == "val", "test", data.split))
+    data = data.rows(np.delete(np.arange(data.n_questions), data.near_test()))
     with threadpool_limits(1):
         vectors = fit_encoder(DEFAULT_ENCODER, [data.prompts[row] for row in data.part("train")]).encode(data.prompts)
         like = fit_scorer(data, vectors, seed, plan.fit)
@@ -211,7 +212,7 @@ class _Tally:
     ) -> ModelPosterior:
         questions = _take(pool.learned, asked)
         started = time.thread_time()
-        model = fold_in(prior, questions, own[asked])
+        model = fold_in_outlier(prior, questions, own[asked])
         self.add(f"{name}.ms", 1e3 * (time.thread_time() - started))
         p = _calibrated(pool.scorer, model.p_correct(pool.test))
         self.score(name, p, truth)
