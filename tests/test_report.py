@@ -31,7 +31,7 @@ from training.report.charts import draw
 from training.report.controls import read_controls
 from training.report.page import choices, comparison_lines, quality_rows, render, write_page
 from training.report.reliability import reliability
-from training.report.words import plain, sum_up_errors, sum_up_promises, summarize
+from training.report.words import describe_data, plain, sum_up_errors, sum_up_promises, summarize
 from training.train import train
 
 HOSTILE = (
@@ -89,15 +89,29 @@ def test_the_page_needs_nothing_from_outside(planted: Report) -> None:
     assert "default-src 'none'" in page
 
 
+def test_the_header_counts_only_what_was_fitted_on_and_says_what_was_held_out() -> None:
+    dataset = {"n_cells": 90, "n_models": 2, "n_questions": 60, "n_test_cells": 20, "n_test_questions": 10}
+    protocol = {"n_left_out": 15, "n_near_test": 3, "n_near_test_cells": 6}
+    comparison = {"dataset": dataset, "protocol": protocol, "measured_on": "the-trained-one"}
+    assert describe_data(comparison) == (
+        "fitted on 64 outcomes of 2 models on 32 questions, with 20 outcomes on 10 test questions held out; 3 train "
+        "and val questions were left out as near-duplicates of test questions; models were onboarded since, and the "
+        "comparison is that of the-trained-one"
+    )
+    assert describe_data({}) == ""
+
+
 def test_the_page_says_what_the_artifact_is(planted: Report) -> None:
     page = without_plotly(render(planted))
     dataset = planted.comparison["dataset"]
+    n_test = int((planted_log(300, 5).log.questions["split"] == "test").sum())
     for expected in (
         planted.artifact_id,
         dataset["fingerprint"],
         planted.encoder_fingerprint,
         "champion",
-        f"on {dataset['n_cells']:,} outcomes of 5 models on 300 questions",
+        f"fitted on {5 * (300 - n_test):,} outcomes of 5 models on {300 - n_test:,} questions, with {5 * n_test:,} "
+        f"outcomes on {n_test:,} test questions held out; report of",
         f"{planted.comparison['methods']['embedrouter']['nll']:.4f}",
         "best single model",
         planted.comparison["best_single_model"],

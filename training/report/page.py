@@ -18,6 +18,7 @@ from training.report.probe_charts import gain_height
 from training.report.words import (
     METHOD_NAMES,
     METHOD_NOTES,
+    describe_data,
     signed,
     sum_up_errors,
     sum_up_probe,
@@ -122,6 +123,7 @@ def render(report: Report) -> str:
         report=report,
         dataset=report.comparison.get("dataset") or {},
         tiles=tiles(report.comparison),
+        data=describe_data(report.comparison),
         summary=summarize(report.comparison),
         columns=[title for _, title, _ in COLUMNS],
         lines=comparison_lines(report.comparison),

@@ -39,6 +39,26 @@ def summarize(comparison: dict[str, Any]) -> list[str]:
     ]
 
 
+def describe_data(comparison: dict[str, Any]) -> str:
+    """Say what the artifact was fitted on and what was held out; nothing where that is not known."""
+    dataset = comparison.get("dataset")
+    if not dataset:
+        return ""
+    protocol = comparison.get("protocol") or {}
+    n_near_test = protocol.get("n_near_test", 0)
+    n_questions = dataset["n_questions"] - dataset["n_test_questions"] - protocol.get("n_left_out", 0) - n_near_test
+    n_cells = dataset["n_cells"] - dataset["n_test_cells"] - protocol.get("n_near_test_cells", 0)
+    text = (
+        f"fitted on {n_cells:,} outcomes of {dataset['n_models']:,} models on "
+        f"{n_questions:,} questions, with {dataset['n_test_cells']:,} outcomes on {dataset['n_test_questions']:,} test "
+        "questions held out"
+    )
+    if n_near_test:
+        text += f"; {n_near_test:,} train and val questions were left out as near-duplicates of test questions"
+    measured_on = comparison.get("measured_on")
+    return f"{text}; models were onboarded since, and the comparison is that of {measured_on}" if measured_on else text
+
+
 def _forecasting(comparison: dict[str, Any], methods: dict[str, Any], ours: dict[str, Any]) -> str | None:
     rivals = {
         name: method
