@@ -162,7 +162,7 @@ def test_one_model_under_two_names_is_found() -> None:
     assert [(pair.first, pair.second) for pair in pairs if pair.is_twin] == [("model-0", "model-9")]
     twins = pairs[0]
     assert twins.counted == pytest.approx(0.05, abs=0.02)
-    assert twins.expected == pytest.approx(twins.repeats), "embeddings alike: as one model asked twice"
+    assert twins.expected == pytest.approx(twins.repeats), "embeddings alike: as equally able models"
     assert twins.repeats == pytest.approx((2 * p[:, 0] * (1 - p[:, 0])).mean())
     assert all(pair.ratio == pytest.approx(1, abs=0.15) for pair in pairs[1:])
 
@@ -172,6 +172,15 @@ def test_models_that_only_have_the_same_skill_are_not_one_model() -> None:
     label[:, -1] = np.random.default_rng(1).random(2000) < p[:, 0]
     pairs = closest_pairs([f"model-{m}" for m in range(10)], p, label)
     assert not any(pair.is_twin for pair in pairs)
+
+
+def test_models_that_share_one_easy_benchmark_alone_are_not_called_one() -> None:
+    p, label = twin_log()
+    names, benchmarks = [f"model-{m}" for m in range(10)], np.where(np.arange(2000) < 1000, "easy", "hard")
+    twins = [pair.is_twin for pair in closest_pairs(names, p, label, benchmarks)]
+    assert sum(twins) == 1
+    label[1000:, 0] = np.nan
+    assert not any(pair.is_twin for pair in closest_pairs(names, p, label, benchmarks))
 
 
 def test_disagreement_is_counted_where_both_answered() -> None:

@@ -72,7 +72,7 @@ def probe(
     columns = _columns(data, space.names)
     test = data.part("test")
     on_progress("comparing models")
-    pairs = closest_pairs(space.names, space.p_correct, columns[rows])
+    pairs = closest_pairs(space.names, space.p_correct, columns[rows], data.benchmarks[rows])
     refitted = None
     if stability:
         on_progress("fitting with another seed")

@@ -64,7 +64,7 @@ def _pairs(found: Probe) -> Iterator[RenderableType]:
     if not found.pairs:
         return
     yield "\n[bold]Nearest models[/bold]: share of questions on which two models disagree"
-    table = _table("models", "expected", "asked twice", "counted", "on", "")
+    table = _table("models", "expected", "if apart", "counted", "on", "")
     for pair in found.pairs:
         table.add_row(
             f"{escape(pair.first)}\n{escape(pair.second)}",
@@ -75,7 +75,7 @@ def _pairs(found: Probe) -> Iterator[RenderableType]:
             "twins" if pair.is_twin else "",
         )
     yield table
-    yield "  asked twice: what one model asked twice would show; twins err alike far more than other pairs of this pool"
+    yield "  if apart: what equally able models would show, each for itself; twins err alike far more than others"
 
 
 def _gains(gains: Gains) -> Iterator[RenderableType]:

@@ -191,7 +191,7 @@ def _twins(probe: Probe) -> str | None:
     if not n:
         return "Near-duplicates: no pair of models errs alike far more than the others do."
     many = "one pair of models errs" if n == 1 else f"{n} pairs of models err"
-    return f"Near-duplicates: {many} alike far more than others, and disagree less than one model asked twice would."
+    return f"Near-duplicates: {many} alike far more than others, and disagree less than equally able models would."
 
 
 def _stability(probe: Probe) -> str | None:
