@@ -18,6 +18,14 @@ def report(
     controls: Annotated[
         Path | None, typer.Option(help="Controls to show: the JSON of tests/benchmarks/bench_controls.py.")
     ] = None,
+    comparison: Annotated[
+        Path | None,
+        typer.Option(help="EmbedLLM's own procedure beside it: the JSON of tests/benchmarks/bench_learning.py."),
+    ] = None,
+    ablation: Annotated[
+        Path | None,
+        typer.Option(help="What it loses without each part: the JSON of tests/benchmarks/bench_forecasts.py."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
     """Write a self-contained HTML page on an artifact: comparison, cost, calibration, forecasts, what it knows.
@@ -29,6 +37,8 @@ def report(
     `embedrouter report`
 
     `embedrouter report --artifact 3f1c --output /tmp/report.html`
+
+    `embedrouter report --comparison comparison.json --ablation ablation.json`
     """
     import json
 
@@ -37,9 +47,14 @@ def report(
     from data.database import opened
     from training.report.build import build_report
     from training.report.controls import read_controls
+    from training.report.measured import ABLATION, COMPARISON, read_measured
     from training.report.page import write_page
 
     shown = read_controls(controls) if controls else ()
+    measured = (
+        *(read_measured(comparison, COMPARISON) if comparison else ()),
+        *(read_measured(ablation, ABLATION) if ablation else ()),
+    )
 
     with opened(database) as engine, Console(stderr=True).status("writing the report") as status:
         built = build_report(
@@ -47,6 +62,7 @@ def report(
             artifact,
             stability=stability,
             controls=shown,
+            measured=measured,
             on_progress=lambda step: status.update(f"writing the report: {step}"),
         )
         write_page(built, output)

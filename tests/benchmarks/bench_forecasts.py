@@ -1,16 +1,19 @@
 """What each part of the forecaster brings: methods beside each other, cross-validated on a long-format folder.
 
-    python -m tests.benchmarks.bench_forecasts PATH [--embedllm]
+    python -m tests.benchmarks.bench_forecasts PATH [--embedllm] [--output FILE]
 
 Folds are dealt from the train and val questions by near-duplicate group; the test questions are not read, so this may
 be run as often as a choice has to be made. In each fold an eighth of the other groups is the val split that methods
-choose by. Differences to the default are paired, with intervals by bootstrap over the groups.
+choose by. Differences to the default are paired, with intervals by bootstrap over the groups; `embedrouter report
+--ablation FILE` shows them.
 """
 
 import argparse
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +32,7 @@ from training.metrics import Cells, auc, bootstrap_weights, ece, interval, nll_b
 from training.mf import biased_mf
 
 N_FOLDS = 5
+N_RESAMPLES = 1000
 DEFAULT = "embedrouter"
 
 
@@ -58,6 +62,12 @@ def forest_only(data: Correctness, vectors: Vectors, seed: int = 0) -> NDArray[n
     return fitted.scorer.p_correct(vectors, describe(data.prompts))
 
 
+def lsa_only(data: Correctness, vectors: Vectors, seed: int = 0) -> NDArray[np.float64]:
+    """The default without the bundled encoder, whatever the vectors given."""
+    encoder = fit_encoder("lsa", [data.prompts[row] for row in data.learnable("train")])
+    return embedrouter(data, encoder.encode(data.prompts), seed)
+
+
 METHODS: Mapping[str, Method] = {
     "model_mean": baselines.model_mean,
     "benchmark_mean": baselines.benchmark_mean,
@@ -67,6 +77,7 @@ METHODS: Mapping[str, Method] = {
     "words_only": words_only,
     "process_only": process_only,
     "forest_only": forest_only,
+    "lsa_only": lsa_only,
     DEFAULT: embedrouter,
 }
 
@@ -90,24 +101,65 @@ def cross_validate(data: Correctness, methods: Mapping[str, Method], seed: int =
     return forecasts
 
 
+def run(path: Path, methods: Mapping[str, Method] = METHODS) -> dict[str, Any]:
+    """Cross-validate methods on the questions that are not test questions, and judge them beside the default."""
+    whole = Correctness.from_log(read_folder(path))
+    data = whole.rows(np.flatnonzero(whole.split != "test"))
+    return {
+        "dataset": {
+            "n_questions": data.n_questions,
+            "n_models": data.n_models,
+            "n_cells": int(data.observed.sum()),
+            "fingerprint": whole.fingerprint(),
+        },
+        "protocol": {"path": str(path), "n_folds": N_FOLDS, "n_resamples": N_RESAMPLES, "encoder": DEFAULT_ENCODER},
+        "methods": judge(data, cross_validate(data, methods)),
+        "default": DEFAULT,
+    }
+
+
+def judge(data: Correctness, forecasts: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str, Any]]:
+    """Each method's figures, forecasts of shape (n_questions, n_models), and the default's NLL less its, paired."""
+    weights = bootstrap_weights(data.groups, N_RESAMPLES, seed=0)
+    cells = {name: Cells.from_grid(data.label, p) for name, p in forecasts.items()}
+    samples = {name: c.mean_by_weights(nll_by_cell(c), weights) for name, c in cells.items()}
+    methods: dict[str, dict[str, Any]] = {
+        name: {"nll": float(nll_by_cell(c).mean()), "auc": float(auc(c, np.ones(data.n_questions))), "ece": ece(c)}
+        for name, c in cells.items()
+    }
+    for name, method in methods.items():
+        if name != DEFAULT:
+            method["default_minus_this_ci95"] = {"nll": interval(samples[DEFAULT] - samples[name])}
+    return methods
+
+
+def render(figures: Mapping[str, Any]) -> str:
+    """Lay the figures out as text."""
+    dataset, protocol = figures["dataset"], figures["protocol"]
+    lines = [
+        f"{protocol['path']}: {dataset['n_questions']:,} questions, {dataset['n_models']} models, "
+        f"{protocol['n_folds']}-fold",
+        f"{'':<16}{'NLL':>8}{'AUC':>8}{'ECE':>8}   the default's NLL less it, 95%",
+    ]
+    for name, one in figures["methods"].items():
+        line = f"{name:<16}{one['nll']:>8.4f}{one['auc']:>8.4f}{one['ece']:>8.4f}"
+        if difference := one.get("default_minus_this_ci95"):
+            line += f"   {difference['nll'][0]:+.4f} to {difference['nll'][1]:+.4f}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path, help="a long-format folder")
     parser.add_argument("--embedllm", action="store_true", help="EmbedLLM's procedure too, for some minutes more")
+    parser.add_argument("--output", type=Path, help="keep all figures in this file, as JSON")
     arguments = parser.parse_args()
-    data = Correctness.from_log(read_folder(arguments.path))
-    data = data.rows(np.flatnonzero(data.split != "test"))
     methods = dict(METHODS) | ({"embedllm_mf": baselines.embedllm_mf} if arguments.embedllm else {})
-    forecasts = cross_validate(data, methods)
-    weights = bootstrap_weights(data.groups, 1000, seed=0)
-    cells = {name: Cells.from_grid(data.label, p) for name, p in forecasts.items()}
-    samples = {name: c.mean_by_weights(nll_by_cell(c), weights) for name, c in cells.items()}
-    print(f"\n{arguments.path}: {data.n_questions:,} questions, {data.n_models} models, {N_FOLDS}-fold")
-    print(f"{'':<16}{'NLL':>8}{'AUC':>8}{'ECE':>8}   NLL less the default's, 95%")
-    for name, c in cells.items():
-        low, high = interval(samples[name] - samples[DEFAULT])
-        area = float(auc(c, np.ones(data.n_questions)))
-        print(f"{name:<16}{nll_by_cell(c).mean():>8.4f}{area:>8.4f}{ece(c):>8.4f}   {low:+.4f} to {high:+.4f}")
+    figures = run(arguments.path, methods)
+    print("\n" + render(figures))
+    if arguments.output:
+        arguments.output.write_text(json.dumps({f"{arguments.path.name}: ablation": figures}), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def comparison(path: Path, quick: bool = False) -> dict[str, Any]:
     methods = {**ALL_BASELINES, "biased_mf": biased_mf}
     if not quick:
         methods["embedllm_mf_tuned"] = embedllm_mf_tuned
-    return compare(data, encoder.encode(data.prompts), methods=methods, protocol={"path": str(path)}).figures
+    protocol = {"path": str(path), "encoder": DEFAULT_ENCODER}
+    return compare(data, encoder.encode(data.prompts), methods=methods, protocol=protocol).figures
 
 
 def render_comparison(figures: Mapping[str, Any]) -> str:

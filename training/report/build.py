@@ -26,6 +26,7 @@ from training.probe import Probe, probe
 from training.promises import Ece, Promise, calibration, promises
 from training.report.accuracies import Accuracies, accuracies, intervals
 from training.report.controls import Control
+from training.report.measured import Measured, of_data
 from training.report.reliability import Reliability, reliability
 from training.routing import RoutingBench, area_under_curve
 from training.source import Source, read_source
@@ -72,6 +73,7 @@ class Report:
     single_models: SingleModels | None
     probe: Probe | None
     controls: tuple[Control, ...] = ()
+    measured: tuple[Measured, ...] = ()
 
 
 def build_report(
@@ -80,16 +82,18 @@ def build_report(
     *,
     stability: bool = True,
     controls: tuple[Control, ...] = (),
+    measured: tuple[Measured, ...] = (),
     on_progress: Progress = lambda _: None,
 ) -> Report:
     """Gather one artifact's report: the champion's, or that of the artifact whose id begins so.
 
-    stability: whether to fit once more with another seed and compare, which takes most of the time; controls: figures
-    taken elsewhere, to be shown.
+    stability: whether to fit once more with another seed and compare, which takes most of the time; controls, measured:
+    figures taken elsewhere, to be shown. TrainingError where `measured` is of other data than the artifact's.
     """
     on_progress("reading the artifact and its log")
     source = read_source(engine, artifact_prefix)
     artifact, data = source.artifact, source.data
+    of_this_data = of_data(measured, artifact.manifest.data_fingerprint)
     vectors = question_vectors(engine, artifact.encoder, data)  # (n_questions, dim)
     test = data.part("test")
     p, tokens = _forecasts(artifact, data, vectors, test)
@@ -116,6 +120,7 @@ def build_report(
         single_models=_single_models(data, tokens),
         probe=_probe(engine, source, vectors, stability, on_progress),
         controls=controls,
+        measured=of_this_data,
     )
 
 

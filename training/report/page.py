@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 from training.report.accuracies import Accuracies
 from training.report.build import Report, SingleModels
 from training.report.charts import draw
+from training.report.measured import KINDS, sum_up_measured
 from training.report.probe_charts import gain_height
 from training.report.words import (
     METHOD_NAMES,
@@ -136,6 +137,8 @@ def render(report: Report) -> str:
         findings=[] if report.probe is None else sum_up_probe(report.probe),
         gain_height=0 if report.probe is None or report.probe.gains is None else gain_height(report.probe.gains),
         choices=choices(report.comparison),
+        measured=[(one, sum_up_measured(one)) for one in report.measured],
+        not_measured=[kind for kind in KINDS if kind.name not in {one.kind.name for one in report.measured}],
         panels=[name for name in charts if name.startswith("forecast-")],
         charts=charts,
         figures=as_script(charts),
