@@ -317,7 +317,7 @@ def _interval_scale(log: Log, scorer: Scorer, unseen: Forecast, folds: Rows, see
     points = log.points(scorer.features)
     group, n_groups = np.empty(len(points), dtype=np.int64), 0
     for k in np.unique(folds):
-        group[folds == k] = n_groups + like_questions(points[folds == k], seed=seed)
+        group[folds == k] = n_groups + like_questions(points[folds == k], seed=seed, n_all=len(points))
         n_groups = int(group[folds == k].max()) + 1
     return Misses.of(log.label, unseen, group).scale()
 

@@ -144,11 +144,16 @@ def _promise(
     return Promise(threshold, float(promised.mean()), float(right.mean()), resampled.share(right, rows), len(rows))
 
 
-def like_questions(points: Singles, size: int = MIN_OUTCOMES, seed: int = 0) -> NDArray[np.int64]:
-    """Group questions with those most like them, about half as many again as `size` to a group; (n_questions,)."""
+def like_questions(
+    points: Singles, size: int = MIN_OUTCOMES, seed: int = 0, n_all: int | None = None
+) -> NDArray[np.int64]:
+    """Group questions with those most like them, about half as many again as `size` to a group; (n_questions,).
+
+    n_all: of how many questions these are a part that is grouped by itself, none being all.
+    """
     n_clusters = max(len(points) * 2 // (3 * size), 1)
     # of many, any start ends as well
-    n_starts, batch_size = (3, 2048) if len(points) <= FEW_POINTS else (1, 1024)
+    n_starts, batch_size = (3, 2048) if (n_all or len(points)) <= FEW_POINTS else (1, 1024)
     means = MiniBatchKMeans(n_clusters, random_state=seed, n_init=n_starts, batch_size=batch_size)
     group: NDArray[np.int64] = means.fit_predict(points).astype(np.int64)
     return group
