@@ -16,7 +16,7 @@ from data.database import ready_engine
 from data.errors import EmbedRouterError, LogFormatError
 from data.log import CorrectnessLog
 from data.store import set_model
-from router.artifact import read_artifact
+from router.artifact import Artifact, read_artifact
 from tests.logs import write_csv
 from tests.planted import planted_log
 from tests.stored import store_log
@@ -162,12 +162,16 @@ def test_labels_of_others_tell_of_a_model_that_labelled_nothing(planted: Planted
     assert told.forecast != blind.forecast
 
 
-def test_what_others_tell_of_a_model_holds_nothing_of_its_own(planted: Planted) -> None:
-    """Its answers are folded in; neither its column nor questions that know its answers may bring them again."""
+def champion_of(planted: Planted) -> tuple[Artifact, Correctness]:
     champion = queries.champion(planted.engine)
     assert champion is not None
     artifact = read_artifact(planted.root / "artifacts" / champion.artifact_id)
-    data = Correctness.from_log(queries.read_log(planted.engine))
+    return artifact, Correctness.from_log(queries.read_log(planted.engine))
+
+
+def test_what_others_tell_of_a_model_holds_nothing_of_its_own(planted: Planted) -> None:
+    """Its answers are folded in; neither its column nor questions that know its answers may bring them again."""
+    artifact, data = champion_of(planted)
     here, column = data.benchmarks == "chess", data.model_names.index("model-0")
     turned = data.label.copy()
     turned[:, column] = 1 - turned[:, column]
@@ -186,10 +190,7 @@ def test_what_others_tell_of_a_model_holds_nothing_of_its_own(planted: Planted) 
 
 
 def test_repeats_elsewhere_narrow_what_is_known_of_a_model(planted: Planted) -> None:
-    champion = queries.champion(planted.engine)
-    assert champion is not None
-    artifact = read_artifact(planted.root / "artifacts" / champion.artifact_id)
-    data = Correctness.from_log(queries.read_log(planted.engine))
+    artifact, data = champion_of(planted)
     here, column = data.benchmarks == "chess", data.model_names.index("model-0")
     repeated = replace(data, n_observations=np.where(data.observed, 4, 0).astype(np.float32))
     once, often = (

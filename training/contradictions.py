@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from data.queries import ANSWER_COUNTS
+
 
 @dataclass(frozen=True)
 class Contradictions:
@@ -25,7 +27,7 @@ class Contradictions:
 
 def find_contradictions(counts: pd.DataFrame) -> Contradictions:
     """Compare one model's answers, counted as `data.queries.answer_counts` does."""
-    by_question = counts.groupby("question")[["n", "n_right", "n_earlier", "n_earlier_right"]].sum()
+    by_question = counts.groupby("question")[list(ANSWER_COUNTS)].sum()
     later = by_question[by_question["n"] > 0]
     mixed = later[(later["n_right"] > 0) & (later["n_right"] < later["n"])]
     brought = counts[(counts["n"] > 0) & counts["question"].isin(mixed.index)]

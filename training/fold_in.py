@@ -177,7 +177,7 @@ def expect_accuracies(
     luck, moved = np.random.default_rng(seed + 1).standard_normal((2, n_groups, N_DRAWS))
     for start in range(0, len(group), CHUNK):
         rows = slice(start, start + CHUNK)
-        chunk = Posterior(questions.mean[rows], questions.covariance[rows])
+        chunk = questions.rows(rows)
         p = sigmoid(slope * _scaled_logits(theta, chunk) + offset + shift * moved[group[rows]])  # (n, S)
         np.add.at(right, group[rows], p)
         np.add.at(variance, group[rows], p * (1 - p))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import chi2
 
+from router.scorer import Singles
 from training.fold_in import ModelPosterior, fold_in
 from training.posterior import Posterior, sigmoid
 
@@ -87,8 +88,8 @@ def forecast_accuracy(
         mean = float(known.mean())
         return Forecast(mean, mean, mean, len(label), known.size, sample_mean)
     rng = np.random.default_rng(seed)
-    theta = _draw(model, _rows(items, labelled), known, shift, rng)  # (S, K+1)
-    p = p_correct(theta, _rows(items, ~labelled))  # (S, N unlabelled)
+    theta = _draw(model, items.rows(labelled), known, shift, rng)  # (S, K+1)
+    p = p_correct(theta, items.rows(~labelled))  # (S, N unlabelled)
     right = p.sum(axis=1) + np.sqrt((p * (1 - p)).sum(axis=1)) * rng.standard_normal(len(p))  # Bernoulli noise
     accuracy = (known.sum() + np.clip(right, 0, p.shape[1])) / len(label)
     low, high = np.quantile(accuracy, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -143,8 +144,9 @@ def _draw(model: ModelPosterior, items: Posterior, label: Floats, shift: Shift, 
         n_draws = rng.multinomial(N_DRAWS, likely)
         return np.vstack([_normal(one, n, rng) for one, n in zip(priors, n_draws, strict=True)])
     found = [fold_in(prior, items, label) for prior in priors]
-    evidence = [log_joint(one.mean[None], prior, items, label)[0] for prior, one in zip(priors, found, strict=True)]
-    evidence = np.log(likely) + evidence + [np.linalg.slogdet(one.covariance)[1] / 2 for one in found]
+    evidence = np.log(likely) + [
+        log_evidence(one, prior, items, label) for prior, one in zip(priors, found, strict=True)
+    ]
     share = np.exp(evidence - logsumexp(evidence))
     theta, log_weight = [], []
     drawn_of = rng.multinomial(N_PROPOSALS, share)
@@ -154,7 +156,7 @@ def _draw(model: ModelPosterior, items: Posterior, label: Floats, shift: Shift, 
         drawn = _normal(proposal, n, rng)
         theta.append(drawn)
         log_weight.append(
-            log_joint(drawn, prior, items, label) - _log_normal(drawn, proposal) + np.log(likely[k] / share[k])
+            _log_joint(drawn, prior, items, label) - _log_normal(drawn, proposal) + np.log(likely[k] / share[k])
         )
     log = np.concatenate(log_weight)
     weight = np.exp(log - log.max())
@@ -183,8 +185,20 @@ def _log_normal(theta: Floats, model: ModelPosterior) -> Floats:
     return density
 
 
-def log_joint(
-    theta: Floats, prior: ModelPosterior, items: Posterior, label: Floats, weight: Floats | None = None
+def log_evidence(
+    found: ModelPosterior,
+    prior: ModelPosterior,
+    items: Posterior,
+    label: Floats,
+    weight: Floats | Singles | None = None,
+) -> float:
+    """How likely the labels (N,) are under a prior, by Laplace about what they made of it, up to what all share."""
+    log_joint = float(_log_joint(found.mean[None], prior, items, label, weight)[0])
+    return log_joint + float(np.linalg.slogdet(found.covariance)[1]) / 2
+
+
+def _log_joint(
+    theta: Floats, prior: ModelPosterior, items: Posterior, label: Floats, weight: Floats | Singles | None = None
 ) -> Floats:
     """The log density of models theta (S, K+1) and the labels together, up to what all priors share; (S,).
 
@@ -194,7 +208,3 @@ def log_joint(
     right, wrong = (label, 1 - label) if weight is None else (weight * label, weight * (1 - label))
     joint: Floats = np.log(p) @ right + np.log1p(-p) @ wrong + _log_normal(theta, prior)
     return joint
-
-
-def _rows(items: Posterior, chosen: NDArray[np.bool_]) -> Posterior:
-    return Posterior(items.mean[chosen], items.covariance[chosen])

@@ -208,7 +208,7 @@ class _Pool:
 
     def _questions_without(self, name: str, rows: NDArray[np.int64]) -> Posterior:
         """What text and the champion's models but one say of some logged questions, row numbers of shape (n,)."""
-        known = Posterior(self._questions.mean[rows], self._questions.covariance[rows])
+        known = self._questions.rows(rows)
         if name not in self.artifact.model_names:
             return known
         label = self._by_champion(self.data.label[rows], self.data.model_names)
@@ -260,7 +260,7 @@ class _Pool:
         self.on_progress("leaving out each known benchmark")
         scorer, rows = self.artifact.scorer, np.flatnonzero(~self.here)
         label = self._by_champion(self.data.label, self.data.model_names)[rows]
-        questions = Posterior(self._questions.mean[rows], self._questions.covariance[rows])
+        questions = self._questions.rows(rows)
         return measure_transfer(
             models_of(scorer),
             scorer.residual.astype(np.float64),

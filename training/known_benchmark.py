@@ -24,9 +24,8 @@ N_ROUNDS = 12
 MIN_MODELS = 4  # that answered most of a benchmark, for it to count as known
 SAME = 1e-9  # a fact that varies less is the same of all, but for rounding
 FACTS_RIDGE = 1.0  # in models' worth of shrinkage of what a fact tells to nothing
-OUTLIER = Shift(
-    0.1, broken_share=BROKEN_SHARE
-)  # a new model's bias beyond the pool's spread, so that an outlier is believed
+# a new model's bias beyond the pool's spread, so that an outlier is believed
+OUTLIER = Shift(0.1, broken_share=BROKEN_SHARE)
 
 
 @dataclass(frozen=True)

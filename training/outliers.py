@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from router.scorer import Singles
 from training.fold_in import ModelPosterior, fold_in
-from training.forecast import BROKEN, BROKEN_SHARE, log_joint, widened
+from training.forecast import BROKEN, BROKEN_SHARE, log_evidence, widened
 from training.posterior import Posterior
 
 Floats = NDArray[np.float64]
@@ -19,13 +19,10 @@ def fold_in_outlier(
     prior: ModelPosterior, questions: Posterior, label: Floats, weight: Singles | None = None
 ) -> ModelPosterior:
     """Update what is known of a model as `fold_in` does, from whichever of the two priors its answers make likelier."""
-    priors = [prior, widened(prior, BROKEN**2)]
-    found = [fold_in(one, questions, label, weight) for one in priors]
     observed = ~np.isnan(label)
-    seen = Posterior(questions.mean[observed], questions.covariance[observed])
-    counts = np.ones(observed.sum()) if weight is None else weight[observed].astype(np.float64)
-    log_odds = np.log([1 - BROKEN_SHARE, BROKEN_SHARE])
-    for k, (one, before) in enumerate(zip(found, priors, strict=True)):  # each one's evidence, by Laplace
-        log_odds[k] += log_joint(one.mean[None], before, seen, label[observed], counts)[0]
-        log_odds[k] += np.linalg.slogdet(one.covariance)[1] / 2
-    return found[int(log_odds.argmax())]
+    seen, given = questions.rows(observed), label[observed]
+    counts = None if weight is None else weight[observed]
+    priors = [prior, widened(prior, BROKEN**2)]
+    found = [fold_in(one, seen, given, counts) for one in priors]
+    evidence = [log_evidence(one, before, seen, given, counts) for one, before in zip(found, priors, strict=True)]
+    return found[int((np.log([1 - BROKEN_SHARE, BROKEN_SHARE]) + evidence).argmax())]

@@ -77,7 +77,7 @@ class Posterior:
     mean: Floats
     covariance: Floats
 
-    def rows(self, rows: slice) -> "Posterior":
+    def rows(self, rows: slice | NDArray[np.int64] | NDArray[np.bool_]) -> "Posterior":
         """What is known of some questions."""
         return Posterior(self.mean[rows], self.covariance[rows])
 

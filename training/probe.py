@@ -149,7 +149,7 @@ def _another_seed(
     order = np.argsort(data.keys[again.rows])
     if not np.array_equal(data.keys[again.rows][order], logged.keys):
         return None  # other questions have outcomes now: not the same fit
-    questions = Posterior(again.questions.mean[order], again.questions.covariance[order])
+    questions = again.questions.rows(order)
     embedding, bias = again.scorer.model_embedding, again.scorer.model_bias
     other = ModelSpace(data.model_names, embedding.astype(np.float64), bias.astype(np.float64), questions)
     return compare_spaces(space.models(shared), other.models(shared))

@@ -8,7 +8,6 @@ from data.errors import EmbedRouterError
 from training.dataset import Correctness
 from training.forecast_pool import near_names
 from training.known_benchmark import MIN_MODELS, ability_elsewhere, facts_of, fit_benchmark, suggest_items
-from training.posterior import Posterior
 from training.suggest import SuggestedQuestion
 
 
@@ -46,7 +45,7 @@ def suggest_labels(
         prior = fitted.prior_given(facts[:-1][fitted.columns], facts[-1])
     if column is not None:
         unanswered = ~data.observed[rows, column]
-        items = Posterior(fitted.items.mean[unanswered], fitted.items.covariance[unanswered])
+        items = fitted.items.rows(unanswered)
         rows = rows[unanswered]
     else:
         items = fitted.items

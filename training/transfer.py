@@ -174,7 +174,7 @@ def _trust(models: Models, pairs: Sequence[tuple[Floats, Floats]]) -> float:
 
 def _without(models: Models, questions: Posterior, label: NDArray[np.float32], here: NDArray[np.bool_]) -> Models:
     """The models as the other benchmarks' outcomes show them."""
-    others = Posterior(questions.mean[~here], questions.covariance[~here])
+    others = questions.rows(~here)
     return update_models(Outcomes.from_grid(label[~here]), models, others, steps=6)
 
 

@@ -100,7 +100,7 @@ def _differ(value: Floats, seen: Floats) -> Floats:
 def _on_several(seen: Floats, benchmarks: NDArray[np.str_] | None) -> NDArray[np.bool_]:
     """Which pairs share MIN_SHARED questions of two benchmarks, or of all that there are; (M, M)."""
     names = np.unique(benchmarks) if benchmarks is not None else ()
-    n_shared = [seen[benchmarks == name].T @ seen[benchmarks == name] >= MIN_SHARED for name in names]
+    n_shared = [here.T @ here >= MIN_SHARED for here in (seen[benchmarks == name] for name in names)]
     if len(n_shared) < 2:
         return np.ones((seen.shape[1], seen.shape[1]), dtype=np.bool_)
     several: NDArray[np.bool_] = np.sum(n_shared, axis=0) >= 2

@@ -51,11 +51,11 @@ def label_of(label: object, score: float | None) -> int:
     """Read 0 or 1; where the label is absent, a score of one half or more is correct."""
     if isinstance(label, int | float) and label in (0, 1):
         return int(label)
-    text = "" if label is None else str(label).strip().lower()
-    if text in UNKNOWN:
+    if not is_stated(label):
         if score is None:
             raise CellError("label is missing")
         return int(score >= 0.5)
+    text = str(label).strip().lower()
     if text not in LABELS:
         raise CellError(f"label is {_shown(label)}, not 0 or 1")
     return LABELS[text]
